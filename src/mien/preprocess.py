@@ -1,0 +1,63 @@
+"""Face crops to network input, in NumPy: the same function serves and checks training."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") and OpenCV use
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """What a network takes: geometry, channels and normalisation. Travels with the weights."""
+
+    size_hw: tuple[int, int] = (48, 48)
+    channels: int = 1  # 1: grey; 3: RGB, or grey repeated
+    mean: tuple[float, ...] = (0.0,)  # of pixels in [0, 1], one a channel
+    std: tuple[float, ...] = (1.0,)
+    bgr: bool = False  # channel order of nets that came from Caffe
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels}, not 1 or 3")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError(f"mean and std need {self.channels} values, not {len(self.mean)} and {len(self.std)}")
+        if min(self.size_hw) < 1 or min(self.std) <= 0:
+            raise ValueError(f"size_hw {self.size_hw} and std {self.std} must be positive")
+
+
+def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`(N, H, W, 3)` RGB to `(N, H, W)` grey, rounded; grey crops pass through."""
+    if crops.ndim == 3:
+        return crops
+    return np.rint(crops @ np.array(GREY_WEIGHTS, np.float32)).astype(np.uint8)
+
+
+def network_input(crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    """`(N, H, W)` grey or `(N, H, W, 3)` RGB uint8 crops to `(N, C, h, w)` float32, normalised.
+
+    Resizing is bilinear with OpenCV's half-pixel centres, by area when it shrinks.
+
+    Raises:
+        ValueError: the array is not uint8 or not of one of the two shapes.
+    """
+    if crops.dtype != np.uint8 or crops.ndim not in (3, 4) or (crops.ndim == 4 and crops.shape[3] != 3):
+        raise ValueError(f"crops are uint8 (N, H, W) or (N, H, W, 3), not {crops.dtype} {crops.shape}")
+    if spec.channels == 1:
+        crops = to_grey(crops)
+    if crops.shape[1:3] != spec.size_hw:
+        height, width = spec.size_hw
+        shrink = height < crops.shape[1] or width < crops.shape[2]
+        method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        shape = (0, height, width, *crops.shape[3:])
+        resized = [cv2.resize(crop, (width, height), interpolation=method) for crop in crops]
+        crops = np.stack(resized).astype(np.uint8) if resized else np.empty(shape, np.uint8)
+    if crops.ndim == 3:
+        crops = np.repeat(crops[..., None], spec.channels, axis=3)
+    if spec.bgr:
+        crops = crops[..., ::-1]
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    normalised = crops.astype(np.float32) * (1 / (255 * std)) - mean / std
+    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)
