@@ -1,0 +1,62 @@
+"""The `mien` command: one file a verb; each translates its options into one call and prints the result.
+
+Nothing heavy is imported until a verb runs, so that `mien --help` stays quick.
+"""
+
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+import typer
+
+from mien.errors import MienError
+
+VERBS = ("predict", "explain", "data", "train", "evaluate", "export", "models")
+"""Modules of this package; each has `command`, or `app` where the verb has verbs of its own."""
+
+app = typer.Typer(
+    name="mien",
+    help="Recognise emotion in face images: predict, explain, train, evaluate, serve.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _register(verb: str, module: ModuleType) -> None:
+    if hasattr(module, "app"):
+        app.add_typer(module.app, name=verb)
+    else:
+        app.command(verb)(module.command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from mien import __version__  # noqa: PLC0415 - only when asked
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options before the verb."""
+
+
+def main() -> None:
+    """Run the command line: a `MienError` becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except MienError as error:
+        typer.echo(f"mien: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:  # `mien predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+for _verb in VERBS:
+    _register(_verb, import_module(f"mien.cli.{_verb}"))
