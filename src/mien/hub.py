@@ -1,0 +1,148 @@
+"""Names to files: downloads that resume, are checked against a pinned size and sha256, and land at once."""
+
+import hashlib
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mien.errors import DownloadError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all, after every chunk of at most `CHUNK_BYTES`."""
+
+RETRY_WAITS_S = (0.5, 1.0, 2.0, 4.0)  # one try more than waits; a try that brought new bytes starts the row again
+CHUNK_BYTES = 1 << 18
+_WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class _TryAgainError(Exception):
+    """A fault that may pass: a dropped connection, a busy server."""
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    size: int,
+    sha256: str,
+    progress: Progress | None = None,
+    timeout_s: float = 30.0,
+) -> Path:
+    """Fetch `url` into `path` unless it is there already, whole and with the right hash; returns `path`.
+
+    Bytes gather in `<name>.partial` beside `path`, so that a dropped or killed download goes on where it stopped;
+    only a file of exactly `size` bytes with the right `sha256` is renamed to `path`. `timeout_s` is the longest
+    wait for the next bytes, not for the whole file.
+
+    Raises:
+        DownloadError: the address is not http(s), the server refuses, the network fails on every try, or the bytes
+            are not the pinned ones.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{url} cannot be fetched: only http and https addresses can")
+    if path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    resumed = partial.exists() and partial.stat().st_size > 0
+    _fetch_with_retries(url, partial, size=size, progress=progress, timeout_s=timeout_s)
+    if resumed and sha256_of(partial) != sha256:  # the bytes of the earlier run may be another version's
+        partial.unlink()
+        _fetch_with_retries(url, partial, size=size, progress=progress, timeout_s=timeout_s)
+    got = sha256_of(partial)
+    if got != sha256:
+        partial.unlink()
+        raise DownloadError(f"{url} is not the file that mien expects: sha256 {got}, not {sha256}; nothing was kept")
+    partial.replace(path)
+    return path
+
+
+def _fetch_with_retries(url: str, partial: Path, *, size: int, progress: Progress | None, timeout_s: float) -> None:
+    """Bring `partial` to `size` bytes, over as many connections as it takes."""
+    waits = list(RETRY_WAITS_S)
+    furthest = _size(partial)
+    while True:
+        try:
+            _fetch(url, partial, size=size, progress=progress, timeout_s=timeout_s)
+            return
+        except _TryAgainError as error:
+            if (reached := _size(partial)) > furthest:
+                furthest, waits = reached, list(RETRY_WAITS_S)
+            if not waits:
+                raise DownloadError(f"{url} cannot be fetched: {error}; check the network and try again") from error
+            time.sleep(waits.pop(0))
+
+
+def _fetch(url: str, partial: Path, *, size: int, progress: Progress | None, timeout_s: float) -> None:
+    """One connection: append to `partial` from where it ends."""
+    start = _size(partial)
+    if start > size:
+        partial.unlink()
+        start = 0
+    if start == size:
+        return
+    request = urllib.request.Request(url, headers={"User-Agent": "mien", "Accept-Encoding": "identity"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            if not _continues(response, start):
+                start = 0
+            _check_length(url, response, start=start, size=size)
+            _append(response, partial, start=start, size=size, progress=progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in _WORTH_A_RETRY:
+            raise _TryAgainError(f"the server answers {error.code} {error.reason}") from error
+        if error.code == 416:  # no byte stands behind `start`, which is less than `size`
+            partial.unlink(missing_ok=True)
+            raise DownloadError(f"{url} is not the file that mien expects: shorter than {size} bytes") from error
+        raise DownloadError(f"{url} cannot be fetched: the server answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _TryAgainError(str(error.reason)) from error
+    except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
+        raise _TryAgainError(str(error) or type(error).__name__) from error
+    if (done := _size(partial)) < size:
+        raise _TryAgainError(f"the connection ended after {done} of {size} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _continues(response: http.client.HTTPResponse, start: int) -> bool:
+    """Whether the answer starts at byte `start`; a server without ranges sends the whole file with 200."""
+    sent_range = response.headers.get("Content-Range", "")
+    return response.status == 206 and sent_range.startswith(f"bytes {start}-")
+
+
+def _check_length(url: str, response: http.client.HTTPResponse, *, start: int, size: int) -> None:
+    """Refuse a body of another length than the pinned one before it is fetched."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and start + int(length) != size:
+        raise DownloadError(f"{url} is not the file that mien expects: {start + int(length)} bytes, not {size}")
+
+
+def _append(
+    response: http.client.HTTPResponse, partial: Path, *, start: int, size: int, progress: Progress | None
+) -> None:
+    """Write the body behind byte `start`; a body that runs over `size` is cut there and fails its hash."""
+    done = start
+    with partial.open("r+b" if start else "wb") as file:
+        file.seek(start)
+        while done < size and (chunk := response.read(min(CHUNK_BYTES, size - done))):
+            file.write(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, size)
