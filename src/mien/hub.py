@@ -1,16 +1,22 @@
-"""Names to files: downloads that resume, are checked against a pinned size and sha256, and land at once."""
+"""Names to files: packaged, cached in `$MIEN_HOME`, or fetched once.
+
+Downloads resume, are checked against a pinned size and sha256, and land at once.
+"""
 
 import hashlib
 import http.client
+import os
 import ssl
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mien.errors import DownloadError
+from mien.errors import DownloadError, ModelError
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all, after every chunk of at most `CHUNK_BYTES`."""
@@ -20,8 +26,92 @@ CHUNK_BYTES = 1 << 18
 _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
+PACKAGED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A file that mien can fetch: where it is, and what exactly it must be."""
+
+    url: str
+    size: int  # bytes
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """What it is called in the cache and on mirrors."""
+        return self.url.rpartition("/")[2]
+
+
+REMOTE = {
+    # OpenCV Zoo, MIT; the commit pins the version. GitHub sends `raw` on to its large-file storage.
+    "yunet": Remote(
+        url="https://github.com/opencv/opencv_zoo/raw/47534e27c9851bb1128ccc0102f1145e27f23f98/"
+        "models/face_detection_yunet/face_detection_yunet_2026may.onnx",
+        size=229_738,
+        sha256="ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",
+    ),
+}
+"""Files that are fetched on first use, by name; a mirror of them is named by the environment's MIEN_HUB_URL."""
+
+
 class _TryAgainError(Exception):
     """A fault that may pass: a dropped connection, a busy server."""
+
+
+def home() -> Path:
+    """Folder of fetched files: `$MIEN_HOME`, or `mien` in the user's cache folder of this platform."""
+    if chosen := os.environ.get("MIEN_HOME"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mien" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "mien"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mien"
+
+
+def packaged() -> tuple[str, ...]:
+    """Names of the `.onnx` files that came with mien, sorted."""
+    return tuple(sorted(path.stem for path in PACKAGED.glob("*.onnx")))
+
+
+def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Path:
+    """The file that a name or path means: a packaged file, a pinned one, one in `home()`, or the path itself.
+
+    A name (`default`, `yunet`) goes before a file of that name in the working folder: `./default` means the file.
+
+    Raises:
+        ModelError: nothing is called that.
+        DownloadError: the file has to be fetched and cannot be; the message says where to put it by hand.
+    """
+    name = str(name_or_path)
+    if name in REMOTE:
+        return _fetched(name, REMOTE[name], progress)
+    if name and Path(name).name == name:
+        for candidate in (PACKAGED / f"{name}.onnx", home() / f"{name}.onnx"):
+            if candidate.is_file():
+                return candidate
+    if name and Path(name).exists():
+        return Path(name)
+    if name == "centerface":
+        raise ModelError(
+            "the weights of centerface are missing from this installation: run `pip install` of mien again"
+        )
+    names = ", ".join([*packaged(), *sorted(REMOTE)])
+    raise ModelError(f"{name!r} is neither a file nor a name that mien knows: use a path or one of {names}")
+
+
+def _fetched(name: str, remote: Remote, progress: Progress | None) -> Path:
+    """The pinned file in the cache, fetched unless it is there, whole and with the right hash."""
+    path = home() / remote.file_name
+    mirror = os.environ.get("MIEN_HUB_URL")
+    url = f"{mirror.rstrip('/')}/{remote.file_name}" if mirror else remote.url
+    try:
+        return download(url, path, size=remote.size, sha256=remote.sha256, progress=progress)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{name} is needed and is not in the cache: {error}; or put the file at {path} by hand"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
