@@ -1,0 +1,151 @@
+"""Pictures of an evaluation: confusion matrices, reliability diagram, coverage-accuracy curve.
+
+Sequential colours of rising darkness and black text or lines: readable in black and white and by colour-blind
+readers. Figures are drawn without pyplot, so nothing global is touched.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import require
+from mien.evaluation.evaluate import Evaluation
+from mien.evaluation.metrics import CoverageCurve, Ints, Reliability
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, ACCENT, SOFT = "#1a1a1a", "#1f5a94", "#a9c6e0"  # contrast of the first two with white: 17:1 and 7:1
+DPI = 150
+
+
+def confusion_figure(confusion: Ints, labels: Sequence[str], *, show: Literal["counts", "shares"]) -> "Figure":
+    """A `(K, K)` confusion matrix (row the truth) as counts, or as shares of each row.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure, axes = _figure(1.2 + 0.72 * len(labels), 1.1 + 0.62 * len(labels))
+    of_row = shares(confusion)
+    axes.imshow(of_row, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(of_row):
+        text = f"{confusion[row, column]:,}" if show == "counts" else f"{100 * share:.0f}"
+        weight = "bold" if row == column else "normal"
+        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else INK, weight=weight)
+    places = np.arange(len(labels))
+    axes.set_xticks(places, labels, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, labels)
+    axes.set_xticks(places[1:] - 0.5, minor=True)
+    axes.set_yticks(places[1:] - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title("Images" if show == "counts" else "Per cent of the true class")
+    return figure
+
+
+def reliability_figure(bins: Reliability) -> "Figure":
+    """Accuracy of each confidence bin against the diagonal, with the share of images in each bin below.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    require("matplotlib", "train")
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
+    figure = Figure(figsize=(4.8, 5.2), dpi=DPI, layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    left, width = bins.edges[:-1], np.diff(bins.edges)
+    filled = bins.counts > 0
+    accuracy = np.where(filled, bins.accuracy, 0.0)
+    top.bar(left, accuracy, width, align="edge", color=SOFT, edgecolor=ACCENT, linewidth=0.8, label="accuracy")
+    top.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="perfect calibration")
+    top.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=INK, markersize=3.5, label="mean confidence")
+    top.set_ylabel("accuracy")
+    top.set_ylim(0, 1)
+    top.set_title(f"Reliability, ECE {100 * bins.ece:.1f} %")
+    top.legend(loc="upper left", frameon=False)
+    bottom.bar(left, 100 * bins.counts / bins.counts.sum(), width, align="edge", color=SOFT, edgecolor=ACCENT)
+    bottom.set_xlabel("confidence (probability of the predicted class)")
+    bottom.set_ylabel("% of images")
+    bottom.set_xlim(0, 1)
+    for axes in (top, bottom):
+        _open_frame(axes)
+    return figure
+
+
+def coverage_figure(curve: CoverageCurve, *, threshold: float = 0.0) -> "Figure":
+    """Accuracy of the most confident images against their share, with the model's threshold marked.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure, axes = _figure(4.8, 3.8)
+    steady = curve.coverage >= min(0.05, 50 / len(curve.coverage))  # the first few images are noise
+    axes.plot(100 * curve.coverage[steady], 100 * curve.accuracy[steady], color=ACCENT, linewidth=1.8)
+    coverage, accuracy = curve.at_threshold(threshold)
+    if threshold > 0 and accuracy is not None:
+        axes.plot([100 * coverage], [100 * accuracy], "o", color=INK)
+        axes.annotate(
+            f"threshold {threshold:.2f}:\n{100 * coverage:.0f} % kept, {100 * accuracy:.1f} % right",
+            (100 * coverage, 100 * accuracy),
+            xytext=(-10, -8),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+        )
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("coverage: % of images kept, the most confident first")
+    axes.set_ylabel("accuracy of those, %")
+    axes.set_title("Accuracy against coverage")
+    _open_frame(axes)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write `figure` as PNG and as SVG; the suffix of `path` is replaced. Equal figures give equal files."""
+    figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+
+
+def write(evaluation: Evaluation, folder: Path) -> None:
+    """Write the four pictures of an evaluation into `folder`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figures = {
+        "confusion-counts": confusion_figure(evaluation.confusion, evaluation.labels, show="counts"),
+        "confusion-shares": confusion_figure(evaluation.confusion, evaluation.labels, show="shares"),
+        "reliability": reliability_figure(evaluation.reliability),
+        "coverage": coverage_figure(evaluation.coverage, threshold=evaluation.threshold),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        save(figure, folder / name)
+
+
+def shares(confusion: Ints) -> NDArray[np.float64]:
+    """Rows of a `(K, K)` confusion matrix as shares in 0..1; zeros where a class has no images."""
+    rows = confusion.sum(axis=1, keepdims=True)
+    return np.divide(confusion, rows, out=np.zeros(confusion.shape), where=rows > 0)
+
+
+def _figure(width_in: float, height_in: float) -> tuple["Figure", "Axes"]:
+    require("matplotlib", "train")
+    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
+
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _open_frame(axes: "Axes") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
