@@ -33,7 +33,7 @@ def _register(verb: str, module: ModuleType) -> None:
 
 def _version(value: bool) -> None:
     if value:
-        from mien import __version__  # noqa: PLC0415 - only when asked
+        from mien import __version__
 
         typer.echo(__version__)
         raise typer.Exit

@@ -1,0 +1,44 @@
+# What the README calls. Each target is two or three plain commands; the README spells them out for systems without make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find src -name '*.py' -o -name '*.onnx' -o -name '*.toml' -o -name '*.html' -o -name '*.css' -o -name '*.js')
+# the development install is editable, so it serves the demo too, and `make demo` after `make test` installs nothing
+INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
+
+.PHONY: demo test lint soak wheel-check clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)  ## analyse a real portrait; leaves an annotated picture and a heatmap in demo/
+	$(BIN)/mien demo --output demo
+
+test: $(VENV)/.dev  ## what a change must pass: 15 minutes at most on two cores
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+soak: $(VENV)/.dev  ## the long ones
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+wheel-check: $(VENV)/.dev  ## size of the base install, and a wheel that predicts without network
+	$(BIN)/python .ci/wheel_check.py
+
+clean:  ## everything that these targets made, the environment included
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mien needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	touch $@

@@ -1,0 +1,55 @@
+"""Imports point down, serving never reaches torch, and `mien --help` and `import mien` stay light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+from mien.cli import VERBS
+
+REPOSITORY = Path(__file__).parents[1]
+TRAINING = ("torch", "torchvision", "timm", "torchmetrics", "captum", "sklearn", "tensorboard")
+EXTRAS = ("matplotlib", "av", "pyarrow", "ray", "kagglehub")
+INFERENCE = ("cv2", "onnxruntime", "PIL", "flask")
+
+
+def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    status = lint_imports(str(REPOSITORY / "pyproject.toml"), cache_dir=None, no_logo=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        pytest.param("mien", (*TRAINING, *EXTRAS, *INFERENCE), id="import mien is light"),
+        pytest.param("mien.cli", (*TRAINING, *EXTRAS, *INFERENCE, "numpy"), id="mien --help is light"),
+        pytest.param("mien.pipeline", (*TRAINING, *EXTRAS, "flask"), id="pipeline"),
+        pytest.param("mien.web", (*TRAINING, *EXTRAS), id="web"),
+        pytest.param("mien.batch", (*TRAINING, *EXTRAS), id="batch"),
+        pytest.param("mien.video", (*TRAINING, *EXTRAS), id="video"),
+        pytest.param("mien.datasets", (*TRAINING, *EXTRAS), id="data"),
+        pytest.param("mien.evaluation", (*TRAINING, *EXTRAS), id="evaluation"),
+        pytest.param("mien.explain", (*TRAINING, *EXTRAS), id="heatmaps"),
+    ],
+)
+def test_import_leaves_out(module: str, absent: tuple[str, ...]) -> None:
+    assert _loaded(f"import {module}", absent) == set()
+
+
+def test_name_that_needs_inference_loads_it_late() -> None:
+    assert "torch" not in _loaded("from mien import Analyzer, load", TRAINING)
+
+
+def test_every_verb_has_a_file() -> None:
+    files = {path.stem for path in (REPOSITORY / "src" / "mien" / "cli").glob("*.py")}
+    assert set(VERBS) <= files
+
+
+def _loaded(statement: str, names: tuple[str, ...]) -> set[str]:
+    """Which of `names` are in `sys.modules` of a fresh interpreter after `statement`."""
+    code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
+    return set(names) & set(done.stdout.split())
