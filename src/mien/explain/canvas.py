@@ -1,0 +1,187 @@
+"""A page of pictures, lines and text that is written as PNG or SVG from one layout, with Pillow alone."""
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+
+INK = "#1c1c1c"
+FAINT = "#6b6b6b"
+SVG_FONTS = "Aileron, 'Helvetica Neue', Helvetica, Arial, sans-serif"  # Aileron is Pillow's own, in the PNG
+OVERSAMPLE = 2  # Pillow's lines have no anti-aliasing: draw larger, then reduce
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    x: float
+    y: float
+    width: float
+    height: float
+    pixels: NDArray[np.uint8]  # (h, w, 3) RGB
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    points: tuple[Point, ...]
+    colour: str
+    width: float
+    dash: float  # length of dashes and gaps; 0: solid
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    x: float
+    y: float  # of the baseline
+    text: str
+    size: float
+    colour: str
+    anchor: str  # start, middle, end
+
+
+class Canvas:
+    """Shapes in page units, origin top left; `png` and `svg` render them alike."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._shapes: list[_Picture | _Line | _Text] = []
+
+    def picture(self, x: float, y: float, *, width: float, height: float, pixels: NDArray[np.uint8]) -> None:
+        """Place an RGB picture `(h, w, 3)`, enlarged or reduced to the given size."""
+        self._shapes.append(_Picture(x, y, width, height, pixels))
+
+    def line(self, points: list[Point], *, colour: str = INK, width: float = 1.0, dash: float = 0.0) -> None:
+        """A line through `points`."""
+        self._shapes.append(_Line(tuple(points), colour, width, dash))
+
+    def text(
+        self, x: float, y: float, text: str, *, size: float = 11, colour: str = INK, anchor: str = "start"
+    ) -> None:
+        """One line of text on baseline `y`; `x` is its start, middle or end as `anchor` says."""
+        self._shapes.append(_Text(x, y, text, size, colour, anchor))
+
+    def png(self, *, pixels_per_unit: int = 2) -> PIL.Image.Image:
+        """The page as an RGB image."""
+        scale = pixels_per_unit * OVERSAMPLE
+        image = PIL.Image.new("RGB", (round(self.width * scale), round(self.height * scale)), "white")
+        draw = PIL.ImageDraw.Draw(image)
+        for shape in self._shapes:
+            if isinstance(shape, _Picture):
+                size = (round(shape.width * scale), round(shape.height * scale))
+                placed = PIL.Image.fromarray(shape.pixels).resize(size, PIL.Image.Resampling.BICUBIC)
+                image.paste(placed, (round(shape.x * scale), round(shape.y * scale)))
+            elif isinstance(shape, _Line):
+                for piece in _dashes(shape.points, shape.dash):
+                    xy = [(x * scale, y * scale) for x, y in piece]
+                    draw.line(xy, fill=shape.colour, width=max(1, round(shape.width * scale)), joint="curve")
+            else:
+                anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
+                xy_text = (shape.x * scale, shape.y * scale)
+                text = shape.text.replace("−", "-")  # Pillow's font has no minus sign
+                draw.text(xy_text, text, shape.colour, _font(shape.size * scale), anchor)
+        return image.reduce(OVERSAMPLE)
+
+    def svg(self) -> str:
+        """The page as a self-contained SVG document: text stays text, pictures are embedded."""
+        size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{SVG_FONTS}">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            *(_svg_shape(shape) for shape in self._shapes),
+            "</svg>\n",
+        ]
+        return "\n".join(parts)
+
+    def save(self, path: Path) -> None:
+        """Write the page; the suffix, `.png` or `.svg`, chooses the format.
+
+        Raises:
+            ConfigError: another suffix, or the file cannot be written.
+        """
+        try:
+            if path.suffix.lower() == ".svg":
+                path.write_text(self.svg(), encoding="utf-8")
+            elif path.suffix.lower() == ".png":
+                self.png().save(path, optimize=True)
+            else:
+                raise ConfigError(f"{path}: pictures are written as .png or .svg")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot write it: {error.strerror or error}") from error
+
+
+def text_width(text: str, size: float) -> float:
+    """Width of one line in page units, in the PNG's font."""
+    return float(_font(size * 4).getlength(text)) / 4  # measured large: hinting rounds small sizes
+
+
+def fit(text: str, width: float, size: float) -> str:
+    """`text`, shortened in its middle until it is no wider than `width`."""
+    if text_width(text, size) <= width:
+        return text
+    keep = len(text)
+    while keep > 1:
+        keep -= 1
+        short = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+        if text_width(short, size) <= width:
+            return short
+    return "…"
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """`text` in lines no wider than `width`, broken at spaces."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(fit(word, width, size))
+    return lines
+
+
+@lru_cache(maxsize=32)
+def _font(size: float) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+    return PIL.ImageFont.load_default(size)
+
+
+def _dashes(points: tuple[Point, ...], dash: float) -> list[list[Point]]:
+    """The line cut into dashes of length `dash`, with gaps as long; whole when `dash` is 0."""
+    if dash <= 0:
+        return [list(points)]
+    corners = np.array(points, np.float64)
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(corners, axis=0).T))])
+    pieces = []
+    for start in np.arange(0, along[-1], 2 * dash):
+        end = min(start + dash, along[-1])
+        stops = [start, *along[(along > start) & (along < end)], end]
+        pieces.append(
+            [(float(np.interp(s, along, corners[:, 0])), float(np.interp(s, along, corners[:, 1]))) for s in stops]
+        )
+    return pieces
+
+
+def _svg_shape(shape: _Picture | _Line | _Text) -> str:
+    if isinstance(shape, _Picture):
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(shape.pixels).save(buffer, "PNG", optimize=True)
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
+        return f'<image {place} preserveAspectRatio="none" href="data:image/png;base64,{data}"/>'
+    if isinstance(shape, _Line):
+        points = " ".join(f"{x:.2f},{y:.2f}" for x, y in shape.points)
+        dash = f' stroke-dasharray="{shape.dash:g}"' if shape.dash > 0 else ""
+        style = f'fill="none" stroke="{shape.colour}" stroke-width="{shape.width:g}" stroke-linejoin="round"{dash}'
+        return f'<polyline points="{points}" {style}/>'
+    place = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:g}" text-anchor="{shape.anchor}"'
+    return f'<text {place} fill="{shape.colour}">{escape(shape.text)}</text>'
