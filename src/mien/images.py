@@ -1,0 +1,226 @@
+"""Pictures in: any source becomes one kind of array, `(H, W, 3)` RGB uint8, upright, and inside limits."""
+
+import io
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from mien.errors import ImageError
+from mien.results import Image
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | NDArray[Any]
+"""What `read_image` takes; an array is `(H, W)` grey, `(H, W, 3)` RGB or `(H, W, 4)` RGBA, uint8."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF", "JPEG2000", "ICO", "QOI")
+"""Pillow decoders in use; the first five are quick to import. The others stay off: EPS starts Ghostscript, several
+are old and little tested."""
+
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm", ".ico", ".qoi"),
+    }
+)
+"""Lower-case file name endings that count as pictures in a folder."""
+
+BACKDROP_RGB = (255, 255, 255)  # under transparent pixels: what a browser or a viewer shows
+ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
+UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError),
+    *(RuntimeError, zlib.error, struct.error),
+)
+"""What Pillow's decoders raise on damaged files, found by overwriting bytes of each format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a picture may cost. Checked on the file and its header, before a pixel is decoded."""
+
+    max_bytes: int = 64 << 20  # of the file
+    max_pixels: int = 80_000_000  # 240 MB decoded; under Pillow's own warning at 89 million
+    min_side_px: int = 8  # a smaller picture cannot show a face
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def read_image(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Image:
+    """Read a picture as `(H, W, 3)` RGB uint8, upright by its EXIF orientation.
+
+    Transparent pixels are laid on white; 16-bit samples keep their upper half (0..65535 becomes 0..255); of an
+    animation the first frame is taken; embedded colour profiles are not applied. An RGB array passes through
+    without a copy.
+
+    Raises:
+        ImageError: the source is missing, no picture, damaged, cut short, of floats, or outside `limits`.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source, limits)
+    if isinstance(source, PIL.Image.Image):
+        name = str(getattr(source, "filename", "")) or "the PIL image"
+        return _decode(source, name, limits)
+    name, data = _read_bytes(source, limits)
+    try:
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name}: {_too_large(limits)}") from error
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: {_not_a_picture(data)}") from error
+    except DAMAGE as error:
+        raise ImageError(f"{name}: damaged ({error}): save or copy it again") from error
+    with picture:
+        return _decode(picture, name, limits)
+
+
+def source_name(source: Source) -> str:
+    """How messages and results call a source: its path, or its kind."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, bytes):
+        return f"picture of {len(source):,} bytes"
+    if isinstance(source, np.ndarray):
+        return f"array {source.dtype} {source.shape}"
+    path = getattr(source, "name", None) or getattr(source, "filename", None)
+    return path if isinstance(path, str) else type(source).__name__
+
+
+def write_image(image: Image, path: Path) -> None:
+    """Save `(H, W, 3)` RGB by the ending of `path` (.png, .jpg, .webp, ...); folders are made, JPEG is near lossless.
+
+    Raises:
+        ImageError: the ending is unknown or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image).save(path, quality=95)
+    except (OSError, ValueError, KeyError) as error:
+        raise ImageError(f"{path}: cannot write it: {error}") from error
+
+
+def _read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limits) -> tuple[str, bytes]:
+    """Name and whole content of a path, bytes or file object; no more than the limit is ever read."""
+    name = source_name(source)
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, (str, os.PathLike)):
+        data = _read_path(name, limits)
+    elif hasattr(source, "read"):
+        data = source.read(limits.max_bytes + 1)
+        if not isinstance(data, bytes):
+            raise ImageError(f"{name}: is open in text mode: open it with mode 'rb'")
+    else:
+        raise ImageError(f"{name}: no picture source: give a path, bytes, a file, a PIL image or a uint8 array")
+    if not data:
+        raise ImageError(f"{name}: is empty (0 bytes): copy or download it again")
+    if len(data) > limits.max_bytes:
+        raise ImageError(f"{name}: more than {limits.max_bytes / 2**20:,.0f} MiB: save it smaller")
+    return name, data
+
+
+def _read_path(name: str, limits: Limits) -> bytes:
+    if name.startswith(("http://", "https://")):
+        raise ImageError(f"{name}: mien reads files, it does not fetch addresses: download it first")
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(limits.max_bytes + 1)  # also bounds what has no size, like a pipe or /dev/zero
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file: check the path") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{name}: is a folder: name a picture inside it") from error
+    except PermissionError as error:
+        raise ImageError(f"{name}: may not be read: check its permissions") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise ImageError(f"{name!r}: cannot be read ({error}): check the path") from error
+
+
+def _not_a_picture(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return "a HEIC picture, which mien does not read: save it as JPEG or PNG"
+    return "no picture that mien knows: give a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file"
+
+
+def _too_large(limits: Limits) -> str:
+    return f"more than {limits.max_pixels / 1e6:,.0f} million pixels: scale it down"
+
+
+def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageError(f"{name}: {width:,} x {height:,} pixels, {_too_large(limits)}")
+    if min(width, height) < limits.min_side_px:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels is too small to show a face: "
+            f"give a picture of {limits.min_side_px} or more on each side"
+        )
+
+
+def _from_array(array: NDArray[Any], limits: Limits) -> Image:
+    name = source_name(array)
+    if array.dtype != np.uint8:
+        cure = "multiply 0..1 by 255 and convert to uint8" if array.dtype.kind == "f" else "scale it to uint8, 0..255"
+        raise ImageError(f"{name}: arrays must be uint8: {cure}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ImageError(f"{name}: an image is (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA: reshape it")
+    _check_size(name, array.shape[1], array.shape[0], limits)
+    if array.ndim == 2:
+        return np.repeat(array[..., None], 3, axis=2)
+    if array.shape[2] == 4:
+        return np.array(_on_backdrop(PIL.Image.fromarray(np.ascontiguousarray(array))))
+    return np.ascontiguousarray(array)
+
+
+def _decode(picture: PIL.Image.Image, name: str, limits: Limits) -> Image:
+    """Decode, turn upright and convert an opened picture, which stays as it is."""
+    _check_size(name, *picture.size, limits)
+    try:
+        picture.load()
+        rgb = _to_rgb(picture, name)
+        turn = UPRIGHT.get(_orientation(picture))
+        return np.array(rgb if turn is None else rgb.transpose(turn))
+    except DAMAGE as error:
+        raise ImageError(f"{name}: damaged or cut short ({error}): copy or download it again") from error
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    """EXIF orientation, 1..8; 1, as stored, where the EXIF block is missing or damaged."""
+    try:
+        value = picture.getexif().get(ORIENTATION_TAG, 1)
+    except DAMAGE:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """Any Pillow mode as RGB."""
+    if picture.mode.startswith("I"):  # 16-bit grey: I;16, or I where the file does not say
+        samples = np.asarray(picture).astype(np.int64)
+        if samples.min(initial=0) < 0 or samples.max(initial=0) > 0xFFFF:
+            raise ImageError(f"{name}: 32-bit samples have no fixed white: convert it to 8 or 16 bits")
+        return PIL.Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ImageError(f"{name}: floating-point samples have no fixed white: convert it to 8 or 16 bits")
+    if picture.has_transparency_data:
+        return _on_backdrop(picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _on_backdrop(rgba: PIL.Image.Image) -> PIL.Image.Image:
+    backdrop = PIL.Image.new("RGBA", rgba.size, BACKDROP_RGB)
+    return PIL.Image.alpha_composite(backdrop, rgba).convert("RGB")

@@ -1,0 +1,127 @@
+"""Detect, align, predict: the one object behind the command line, the web app, video and batch."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import __version__, hub
+from mien.bundle import ModelSpec
+from mien.faces import align, detect, quality
+from mien.faces.detections import Detections, Detector
+from mien.images import DEFAULT_LIMITS, Limits, Source, read_image, source_name
+from mien.results import Face, Image, Prediction
+from mien.runtime.predictor import Predictor
+
+
+class Analyzer:
+    """Finds the faces of pictures and says which expressions they show. Safe to share between threads."""
+
+    def __init__(self, predictor: Predictor, detector: Detector, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Join a model and a detector; `mien.load` does it by name. `limits` hold for every picture."""
+        self.predictor = predictor
+        self.detector = detector
+        self.limits = limits
+
+    def __repr__(self) -> str:
+        return f"Analyzer({self.predictor!r}, detector={self.detector.name!r})"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself: labels, input, calibration, licence, metrics."""
+        return self.predictor.spec
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The K labels, in the order of every probability vector."""
+        return self.spec.labels
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What produced a result: the model with its sha256 and calibration, the detector, mien's version."""
+        return {**self.predictor.info.to_dict(), "detector": self.detector.name, "version": __version__}
+
+    def analyze(self, image: Source) -> list[Face]:
+        """Faces of one picture, the detector's surest first; an empty list where there is none.
+
+        Raises:
+            ImageError: the picture cannot be read, or is outside the limits.
+        """
+        return self.analyze_many([image])[0]
+
+    def analyze_many(self, images: Sequence[Source]) -> list[list[Face]]:
+        """Faces of each picture; all faces of all pictures share one call of the network.
+
+        Raises:
+            ImageError: one of the pictures cannot be read; use `images.read_image` first to tell which.
+        """
+        pictures = [read_image(image, limits=self.limits) for image in images]
+        found = self.detector.detect(pictures)
+        crops = [self.crops(picture, faces) for picture, faces in zip(pictures, found, strict=True)]
+        every = np.concatenate([np.empty((0, *self.spec.input.size_hw, 3), np.uint8), *crops])
+        probabilities = self.predict_crops(every)
+        starts = np.cumsum([0, *map(len, crops)])
+        return [
+            self._faces(faces, crops_of_one, probabilities[start : start + len(faces)])
+            for faces, crops_of_one, start in zip(found, crops, starts, strict=False)
+        ]
+
+    def predict_crops(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities `(N, K)` of upright crops, `(N, H, W)` grey or `(N, H, W, 3)` RGB uint8, without detection.
+
+        Raises:
+            ValueError: the crops are not uint8 or not of one of the two shapes.
+        """
+        return self.predictor.predict(crops)
+
+    def describe(self, image: Source, faces: Sequence[Face], *, width: int, height: int) -> Prediction:
+        """Faces of a picture together with what produced them, ready for JSON."""
+        return Prediction(source_name(image), width, height, tuple(faces), self.provenance)
+
+    def crops(self, image: Image, found: Detections) -> NDArray[np.uint8]:
+        """`(F, h, w, 3)` upright crops of the detected faces, in the geometry that the model was trained on."""
+        size_hw = self.spec.input.size_hw
+        if found.landmarks is not None:
+            return align.align_crops(image, found.landmarks, self.spec.landmarks, size_hw)
+        crops = [align.crop_box(image, box_xyxy, size_hw) for box_xyxy in found.boxes_xyxy]
+        return np.stack(crops) if crops else np.empty((0, *size_hw, 3), np.uint8)
+
+    def _faces(self, found: Detections, crops: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> list[Face]:
+        faces = []
+        for i, (box_xyxy, score) in enumerate(zip(found.boxes_xyxy, found.scores, strict=True)):
+            landmarks = None if found.landmarks is None else found.landmarks[i]
+            face = Face(
+                box_xyxy=box_xyxy,
+                landmarks=landmarks,
+                score=float(score),
+                labels=self.labels,
+                probabilities=probabilities[i],
+                uncertain=bool(probabilities[i].max() < self.spec.threshold),
+                quality=quality.assess(box_xyxy, landmarks, crops[i]),
+                crop=crops[i],
+            )
+            faces.append(face)
+        return faces
+
+
+def load(
+    name_or_path: str | os.PathLike[str] = "default",
+    *,
+    detector: str | Detector = "centerface",
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Analyzer:
+    """An `Analyzer` for a model by name (`mien models` lists them) or by the path of an `.onnx` file.
+
+    `detector` is `centerface` (comes with mien), `yunet` (faster; its file is fetched once) or `none` (each picture
+    is one face crop), or any object with the `Detector` protocol. `threads` default to the CPUs at hand.
+
+    Raises:
+        ModelError: the model is unknown, corrupt or without mien's metadata.
+        ConfigError: the detector is unknown.
+        DownloadError: a file has to be fetched and cannot be.
+    """
+    predictor = Predictor(hub.resolve(os.fspath(name_or_path)), threads=threads)
+    return Analyzer(predictor, detect.create(detector) if isinstance(detector, str) else detector, limits=limits)
