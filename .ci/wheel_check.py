@@ -77,8 +77,7 @@ def run(command: Sequence[str | Path], **environment: str) -> str:
         cwd=WORK,
         env={**inherited, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         check=False,
     )
@@ -133,6 +132,11 @@ def check_not_installed(python: Path) -> str:
     return f"the base install brings none of {', '.join(HEAVY)}"
 
 
+def _works(command: Sequence[str]) -> bool:
+    found = shutil.which(command[0])
+    return found is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 class Offline:
     """Runs commands with sockets refused and heavy imports noted; in a network namespace where the system lets us."""
 
@@ -148,8 +152,7 @@ class Offline:
             "MIEN_HOME": str(WORK / "empty-home"),
         }
         namespace = ["unshare", "--net", "--map-root-user"]
-        allowed = shutil.which("unshare") and not subprocess.run([*namespace, "true"], capture_output=True).returncode
-        self.prefix = namespace if allowed else []
+        self.prefix = namespace if _works([*namespace, "true"]) else []
 
     @property
     def how(self) -> str:
