@@ -1,5 +1,6 @@
 """Shared fixtures: drawn faces, two real portraits, FER-2013 where it is at hand, a tiny model; and no network."""
 
+import hashlib
 import ipaddress
 import os
 import shutil
@@ -117,6 +118,30 @@ def fer2013_archive() -> Path:
     if not path.exists():
         pytest.skip(f"FER-2013 is not at {path}: set MIEN_FER2013")
     return path
+
+
+@pytest.fixture(scope="session")
+def fer2013_packed(fer2013_archive: Path, pytestconfig: pytest.Config) -> Path:
+    """FER-2013 as `mien data prepare` packs it (icml; with FER+ votes where their CSV lies beside the archive).
+
+    Kept in pytest's cache until the archive or the code that packs it changes.
+    """
+    from mien.datasets import prepare  # noqa: PLC0415 - only where FER-2013 is at hand
+
+    about = fer2013_archive.stat()
+    key = hashlib.sha256(f"{fer2013_archive} {about.st_size} {about.st_mtime_ns}".encode())
+    for source in sorted((REPOSITORY / "src" / "mien" / "datasets").glob("*.py")):
+        key.update(source.read_bytes())
+    assert pytestconfig.cache, "run pytest with its cache provider"
+    cache = pytestconfig.cache.mkdir("fer2013")
+    root = cache / key.hexdigest()[:16]
+    if not (root / "dataset.json").exists():
+        for stale in cache.iterdir():
+            shutil.rmtree(stale)
+        votes = fer2013_archive.with_name("fer2013new.csv")
+        options = prepare.PrepareOptions(ferplus=votes if votes.exists() else None)
+        prepare.prepare([fer2013_archive], root, options=options)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,12 @@ def test_cartoon_dataset_loads(cartoon_dataset: Path) -> None:
     assert (votes.sum(1) == 10).all()
 
 
+@pytest.mark.fer2013
+def test_fer2013_is_packed(fer2013_packed: Path) -> None:
+    splits = packed.load(fer2013_packed).splits
+    assert (len(splits["train"]), len(splits["validation"])) == (28_709, 3_589)
+
+
 def test_portraits_are_photographs(grace_hopper: Path, astronaut: Path) -> None:
     sizes = []
     for path in (grace_hopper, astronaut):
