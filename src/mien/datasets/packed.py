@@ -1,11 +1,11 @@
 """The packed form of a data set: one uint8 array a split, its labels, votes, names and provenance.
 
-    DATA/dataset.json           labels, provenance, and a digest and counts for each split
-    DATA/<split>/images.npy     (N, H, W) uint8 grey, or (N, H, W, 3) RGB
-    DATA/<split>/labels.npy     (N,) int64, indices into the labels
-    DATA/<split>/votes.npy      (N, 10) uint8, optional: FER+ taggers, in the order of `FERPLUS_COLUMNS`
-    DATA/<split>/names.json     N names: path inside the source, unique in the split
-    DATA/<split>/sources.json   N numbers: which source of the provenance each image came from
+DATA/dataset.json           labels, provenance, and a digest and counts for each split
+DATA/<split>/images.npy     (N, H, W) uint8 grey, or (N, H, W, 3) RGB
+DATA/<split>/labels.npy     (N,) int64, indices into the labels
+DATA/<split>/votes.npy      (N, 10) uint8, optional: FER+ taggers, in the order of `FERPLUS_COLUMNS`
+DATA/<split>/names.json     N names: path inside the source, unique in the split
+DATA/<split>/sources.json   N numbers: which source of the provenance each image came from
 """
 
 import hashlib
@@ -88,7 +88,9 @@ class Dataset:
         split = self.splits.get(name)
         if split is None or not len(split):
             missing = self.provenance.get("fills", {}).get(name, f"images of the {name} split")
-            raise DataError(f"the {name} split is empty: it needs {missing}; add them and run `mien data prepare` again")
+            raise DataError(
+                f"the {name} split is empty: it needs {missing}; add them and run `mien data prepare` again"
+            )
         return split
 
 
@@ -98,8 +100,7 @@ def save(dataset: Dataset, root: Path) -> None:
     Raises:
         DataError: `root` exists and is no packed data set, so it is not replaced.
     """
-    if root.exists() and any(root.iterdir()) and not (root / "dataset.json").exists():
-        raise DataError(f"{root} is not empty and holds no packed data set: choose another folder")
+    check_target(root, "dataset.json")
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     for name, split in dataset.splits.items():
@@ -122,6 +123,24 @@ def save(dataset: Dataset, root: Path) -> None:
     }
     about = {"format": FORMAT, "labels": dataset.labels, "provenance": dataset.provenance, "splits": described}
     (partial / "dataset.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+    replace_folder(partial, root)
+
+
+def check_target(root: Path, marker: str) -> None:
+    """See that `root` may be written: it is new, empty, or an earlier result, which holds the file `marker`.
+
+    Raises:
+        DataError: it is something else, which must not be replaced.
+    """
+    if root.is_dir():
+        if any(root.iterdir()) and not (root / marker).exists():
+            raise DataError(f"{root} is not empty and holds no data set that mien wrote there: choose another folder")
+    elif root.exists():
+        raise DataError(f"{root} is a file: choose another name for the folder")
+
+
+def replace_folder(partial: Path, root: Path) -> None:
+    """Put the finished folder `partial` in the place of `root`, old content and all, by renaming."""
     old = root.with_name(root.name + ".old.partial")
     shutil.rmtree(old, ignore_errors=True)
     if root.exists():
@@ -165,4 +184,4 @@ def _load_split(folder: Path) -> Split:
 
 
 def _counts(split: Split, dataset: Dataset) -> list[int]:
-    return np.bincount(split.labels, minlength=len(dataset.labels)).tolist()
+    return [int(n) for n in np.bincount(split.labels, minlength=len(dataset.labels))]

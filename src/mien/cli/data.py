@@ -1,0 +1,49 @@
+"""`mien data ...`: fetch FER-2013, prepare it for training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Fetch data sets and prepare them.", no_args_is_help=True)
+
+
+@app.command()
+def prepare(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SRC...",
+            help="FER-2013's folder, its archive (zip, tar, tar.gz, tar.xz), fer2013.csv, or any folder of classes; "
+            "several are merged.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
+    protocol: Annotated[
+        str,
+        typer.Option(help="icml: PublicTest is validation, PrivateTest is test; case-study: the other way round."),
+    ] = "icml",
+    layout: Annotated[
+        str, typer.Option(help="packed: arrays to train from; folders: a tree of image files.")
+    ] = "packed",
+    ferplus: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="fer2013new.csv: join the votes of FER+.", show_default=False)
+    ] = None,
+    size: Annotated[int, typer.Option(min=8, help="Height and width of the packed images, in pixels.")] = 48,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Let a split lack a class.")] = False,
+) -> None:
+    """Make a data set to train from; ends with the counts per class and split.
+
+    Unreadable images are named, left out, and make the exit code 1.
+    """
+    from mien.cli.data_output import print_report, reading
+    from mien.datasets.prepare import PrepareOptions
+    from mien.datasets.prepare import prepare as prepare_data
+
+    options = PrepareOptions(protocol=protocol, ferplus=ferplus, size_hw=(size, size), allow_missing=allow_missing)
+    with reading() as progress:
+        report = prepare_data(sources, out, layout=layout, options=options, progress=progress)
+    print_report(report, out)
+    if report.unreadable:
+        raise typer.Exit(1)

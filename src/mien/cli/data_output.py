@@ -1,0 +1,61 @@
+"""What `mien data` shows: progress on stderr, counts on stdout."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mien.datasets.prepare import PrepareReport
+
+UPDATE_EVERY = 64  # images; the bar is redrawn ten times a second anyway
+NAMED_FAULTS = 20  # unreadable images named on the terminal; all of them are in the provenance
+
+
+@contextmanager
+def reading() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for `prepare`: stage, images done, images in all."""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(stage: str, done: int, total: int) -> None:
+            if done % UPDATE_EVERY == 0 or done == total:
+                bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield show
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """Images per class (rows) and split (columns), with sums."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("class")
+    for split in counts:
+        table.add_column(split, justify="right")
+    labels = next(iter(counts.values())).keys()
+    for label in labels:
+        table.add_row(label, *(f"{by_label[label]:,}" for by_label in counts.values()))
+    table.add_section()
+    table.add_row("all", *(f"{sum(by_label.values()):,}" for by_label in counts.values()), style="bold")
+    return table
+
+
+def print_report(report: "PrepareReport", out: Path) -> None:
+    """The counts on stdout; what was skipped, unreadable or empty on stderr."""
+    Console().print(counts_table(report.counts))
+    for reason, number in report.skipped.items():
+        typer.echo(f"skipped {number:,} x {reason}", err=True)
+    for fault in report.unreadable[:NAMED_FAULTS]:
+        typer.echo(f"unreadable: {fault}", err=True)
+    if (more := len(report.unreadable) - NAMED_FAULTS) > 0:
+        typer.echo(f"unreadable: {more:,} more, all named in the provenance in {out}", err=True)
+    for split, files in report.empty_splits().items():
+        typer.echo(f"the {split} split is empty: it would need {files}", err=True)
+    typer.echo(f"wrote {out}", err=True)
