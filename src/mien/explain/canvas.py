@@ -2,10 +2,12 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import PIL.Image
@@ -20,7 +22,19 @@ FAINT = "#6b6b6b"
 SVG_FONTS = "Aileron, 'Helvetica Neue', Helvetica, Arial, sans-serif"  # Aileron is Pillow's own, in the PNG
 OVERSAMPLE = 2  # Pillow's lines have no anti-aliasing: draw larger, then reduce
 
+SIDE = 190.0  # of one cell's picture or chart, in page units; a PNG has two pixels a unit
+GAP, MARGIN = 22.0, 18.0
+ABOVE, BELOW = 22.0, 82.0  # room over a picture for its title, and under it for captions and scale bar
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 14.0, 12.0, 10.0
+
 Point = tuple[float, float]
+
+
+class Cell(Protocol):
+    """What a figure is made of: overlay panels and charts."""
+
+    def draw(self, canvas: "Canvas", x: float, y: float) -> None:
+        """Put the cell's top left corner at `(x, y)`; it is `SIDE` wide and `ABOVE + SIDE + BELOW` high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +134,26 @@ class Canvas:
             raise ConfigError(f"{path}: cannot write it: {error.strerror or error}") from error
 
 
+def figure(rows: Sequence[Sequence[Cell]], *, title: str = "") -> Canvas:
+    """Cells in rows, all of one size.
+
+    Raises:
+        ValueError: there is no cell.
+    """
+    columns = max((len(row) for row in rows), default=0)
+    if not columns:
+        raise ValueError("a figure needs at least one cell")
+    head = 30.0 if title else 0.0
+    width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
+    canvas = Canvas(width, 2 * MARGIN + head + len(rows) * (ABOVE + SIDE + BELOW))
+    if title:
+        canvas.text(MARGIN, MARGIN + 14, fit(title, width - 2 * MARGIN, 16), size=16)
+    for r, row in enumerate(rows):
+        for c, cell in enumerate(row):
+            cell.draw(canvas, MARGIN + c * (SIDE + GAP), MARGIN + head + r * (ABOVE + SIDE + BELOW))
+    return canvas
+
+
 def text_width(text: str, size: float) -> float:
     """Width of one line in page units, in the PNG's font."""
     return float(_font(size * 4).getlength(text)) / 4  # measured large: hinting rounds small sizes
@@ -161,13 +195,12 @@ def _dashes(points: tuple[Point, ...], dash: float) -> list[list[Point]]:
         return [list(points)]
     corners = np.array(points, np.float64)
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(corners, axis=0).T))])
-    pieces = []
+    pieces: list[list[Point]] = []
     for start in np.arange(0, along[-1], 2 * dash):
         end = min(start + dash, along[-1])
         stops = [start, *along[(along > start) & (along < end)], end]
-        pieces.append(
-            [(float(np.interp(s, along, corners[:, 0])), float(np.interp(s, along, corners[:, 1]))) for s in stops]
-        )
+        xs, ys = (np.interp(stops, along, column).tolist() for column in corners.T)
+        pieces.append(list(zip(xs, ys, strict=True)))
     return pieces
 
 

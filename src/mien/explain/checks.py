@@ -5,7 +5,7 @@ the curve), and rise fast when they come back first (insertion: a large area). B
 nothing of the model: smooth random ones, and the prior that faces are in the middle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,37 +38,67 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """One curve of a map beside the same curve of maps that know nothing of the model."""
+
+    curve: Curve
+    random: tuple[Curve, ...]  # of RANDOM_MAPS smooth random maps
+    centre: Curve  # of a bump in the middle of the crop
+
+    @property
+    def random_auc_mean(self) -> float:
+        """Mean area of the random maps."""
+        return float(np.mean([curve.auc for curve in self.random]))
+
+    @property
+    def random_auc_sd(self) -> float:
+        """Standard deviation of their areas, over maps."""
+        return float(np.std([curve.auc for curve in self.random], ddof=1))
+
+    @property
+    def random_mean(self) -> Curve:
+        """The mean of the random maps' curves."""
+        return Curve(self.curve.fractions, np.mean([curve.probabilities for curve in self.random], axis=0))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe form: areas, and the map's curve."""
+        return {
+            "auc": round(self.curve.auc, 4),
+            "random_auc_mean": round(self.random_auc_mean, 4),
+            "random_auc_sd": round(self.random_auc_sd, 4),
+            "centre_auc": round(self.centre.auc, 4),
+            "fractions": [round(float(v), 4) for v in self.curve.fractions],
+            "probabilities": [round(float(v), 4) for v in self.curve.probabilities],
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Faithfulness:
-    """Deletion and insertion of one map beside maps that know nothing of the model."""
+    """Deletion (small areas are better) and insertion (large areas are better) of one map."""
 
     method: str
     label: str
-    deletion: Curve
-    insertion: Curve
-    random_deletion: NDArray[np.float32]  # (RANDOM_MAPS,) areas of smooth random maps
-    random_insertion: NDArray[np.float32]
-    centre_deletion: float  # area of a bump in the middle of the crop
-    centre_insertion: float
+    deletion: Comparison
+    insertion: Comparison
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe form: areas, what chance gives as mean and standard deviation, and the curves."""
+        """JSON-safe form."""
+        return {"deletion": self.deletion.to_dict(), "insertion": self.insertion.to_dict()}
 
-        def areas(curve: Curve, chance: NDArray[np.float32], centre: float) -> dict[str, Any]:
-            return {
-                "auc": round(curve.auc, 4),
-                "random_auc_mean": round(float(chance.mean()), 4),
-                "random_auc_sd": round(float(chance.std(ddof=1)), 4),
-                "centre_auc": round(centre, 4),
-                "fractions": [round(float(v), 4) for v in curve.fractions],
-                "probabilities": [round(float(v), 4) for v in curve.probabilities],
-            }
 
-        return {
-            "method": self.method,
-            "label": self.label,
-            "deletion": areas(self.deletion, self.random_deletion, self.centre_deletion),
-            "insertion": areas(self.insertion, self.random_insertion, self.centre_insertion),
-        }
+@dataclass(frozen=True, slots=True, eq=False)
+class Randomisation:
+    """Rank correlation of a map with that of the model after each stage of shuffling."""
+
+    method: str
+    label: str
+    layers: tuple[str, ...]  # last layer of each stage, from the logits down
+    similarities: tuple[float, ...]  # Spearman, one a stage: -1..1
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe form."""
+        similarities = [round(value, 4) for value in self.similarities]
+        return {"layers": list(self.layers), "similarities": similarities}
 
 
 def deletion_curve(
@@ -116,20 +146,14 @@ def faithfulness(
     """
     size_hw = check_crop(crop)
     rng = np.random.default_rng(seed)
-    ignorant = [_as_heatmap(random_map(size_hw, rng), heatmap) for _ in range(RANDOM_MAPS)]
-    ignorant.append(_as_heatmap(_centre(size_hw), heatmap))
-    deletions = [deletion_curve(predict, crop, other, labels=labels, seed=seed).auc for other in ignorant]
-    insertions = [insertion_curve(predict, crop, other, labels=labels, seed=seed).auc for other in ignorant]
-    return Faithfulness(
-        method=heatmap.method,
-        label=heatmap.label,
-        deletion=deletion_curve(predict, crop, heatmap, labels=labels, seed=seed),
-        insertion=insertion_curve(predict, crop, heatmap, labels=labels, seed=seed),
-        random_deletion=np.array(deletions[:-1], np.float32),
-        random_insertion=np.array(insertions[:-1], np.float32),
-        centre_deletion=deletions[-1],
-        centre_insertion=insertions[-1],
-    )
+    ignorant = [*(random_map(size_hw, rng) for _ in range(RANDOM_MAPS)), _centre(size_hw)]
+    maps = [heatmap, *(Heatmap(values, heatmap.label, heatmap.method) for values in ignorant)]
+
+    def compare(draw: Callable[..., Curve]) -> Comparison:
+        first, *random, centre = (draw(predict, crop, other, labels=labels, seed=seed) for other in maps)
+        return Comparison(first, tuple(random), centre)
+
+    return Faithfulness(heatmap.method, heatmap.label, compare(deletion_curve), compare(insertion_curve))
 
 
 def similarity(first: Heatmap, second: Heatmap) -> float:
@@ -147,6 +171,16 @@ def similarity(first: Heatmap, second: Heatmap) -> float:
     centred = [rank - rank.mean() for rank in ranks]
     norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
     return float((centred[0] * centred[1]).sum()) / norm if norm > 0 else 0.0
+
+
+def randomisation(heatmap: Heatmap, stages: Sequence[tuple[str, Heatmap]]) -> Randomisation:
+    """Compare `heatmap` with the maps of the stages."""
+    return Randomisation(
+        method=heatmap.method,
+        label=heatmap.label,
+        layers=tuple(layer for layer, _ in stages),
+        similarities=tuple(similarity(heatmap, other) for _, other in stages),
+    )
 
 
 def random_map(size_hw: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -191,10 +225,6 @@ def _strongest_first(values: NDArray[np.float32], seed: int) -> NDArray[np.int64
     """Flat pixel indices by falling value; equal ones in random order, not from the top left corner."""
     ties = np.random.default_rng(seed).permutation(values.size)
     return np.lexsort((ties, -values.ravel())).astype(np.int64)
-
-
-def _as_heatmap(values: NDArray[np.float32], like: Heatmap) -> Heatmap:
-    return Heatmap(values, like.label, like.method)
 
 
 def _centre(size_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -17,13 +17,13 @@ def colours(values: NDArray[np.float32], *, signed: bool) -> NDArray[np.uint8]:
     """`(..., 3)` RGB of values in [-1, 1] (signed) or [0, 1]; values beyond are clipped."""
     levels = (values + 1) / 2 if signed else values
     indices = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
-    return _table(signed)[indices]
+    return np.asarray(_table(signed)[indices], np.uint8)
 
 
 def opacity(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far the colour of each value covers the face: 0 where nothing speaks, `OPACITY` at full strength."""
     strength = np.sqrt(np.clip(np.abs(values), 0, 1))  # weak values stay visible
-    return (OPACITY * strength).astype(np.float32)
+    return np.asarray(OPACITY * strength, np.float32)
 
 
 def over_face(face: NDArray[np.uint8], values: NDArray[np.float32], *, signed: bool) -> NDArray[np.uint8]:

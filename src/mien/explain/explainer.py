@@ -46,9 +46,7 @@ def unavailable(predictor: ExplainablePredictor, method: str) -> str:
     if method == "cam" and predictor.spec.cam_weights is None:
         return "CAM is not available: the model has no global pooling before its classifier; use occlusion"
     if METHODS[method].needs_run and not isinstance(predictor, GradientPredictor):
-        return (
-            f"{METHODS[method].title} needs gradients: name a run or checkpoint instead of an .onnx, or use occlusion"
-        )
+        return f"{METHODS[method].title} needs gradients, so a run or checkpoint, not an .onnx; or use occlusion"
     return ""
 
 

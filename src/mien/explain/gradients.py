@@ -19,8 +19,7 @@ from mien.explain.heatmap import Heatmap, check_crop, from_raw, label_index
 from mien.preprocess import network_input
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 CHUNK = 64  # crops, or steps of integration, a forward pass
 INTEGRATION_BASELINE = 128  # integrated gradients start from a crop of middle grey, occlusion's patch
@@ -31,10 +30,11 @@ class TorchPredictor:
 
     def __init__(self, network: "nn.Module", spec: ModelSpec) -> None:
         """Wrap a network as `mien.training.run.load_model` gives it; it is put into eval mode."""
-        self.network = network.eval()
+        self.network: Any = network  # of any class: the registry's networks share a form, no base
+        network.eval()
         if getattr(network, "global_pooling", False):  # from the network itself: it may have changed since its export
-            weights: Any = network.classifier.weight
-            spec = replace(spec, cam_weights=encode_weights(weights.detach().cpu().numpy()))
+            classifier: Any = self.network.classifier
+            spec = replace(spec, cam_weights=encode_weights(classifier.weight.detach().cpu().numpy()))
         self.spec = spec
 
     def predict(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,8 +80,8 @@ def saliency_map(predictor: TorchPredictor, crop: NDArray[np.uint8], label: str)
     """
     attr = require("captum.attr", "train")
 
-    def attribute(images: "torch.Tensor", target: int) -> "torch.Tensor":
-        gradient: torch.Tensor = attr.Saliency(predictor.network).attribute(images, target=target, abs=True)
+    def attribute(images: "Tensor", target: int) -> "Tensor":
+        gradient: Tensor = attr.Saliency(predictor.network).attribute(images, target=target, abs=True)
         return gradient.amax(1)
 
     return _heatmap(predictor, crop, label, "saliency", attribute)
@@ -107,12 +107,12 @@ def smoothgrad_map(
     """
     torch, attr = require("torch", "train"), require("captum.attr", "train")
 
-    def attribute(images: "torch.Tensor", target: int) -> "torch.Tensor":
+    def attribute(images: "Tensor", target: int) -> "Tensor":
         spread = float(images.amax() - images.amin()) * noise_ratio
         tunnel = attr.NoiseTunnel(attr.Saliency(predictor.network))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            mean: torch.Tensor = tunnel.attribute(
+            mean: Tensor = tunnel.attribute(
                 images,
                 target=target,
                 nt_type="smoothgrad",
@@ -138,9 +138,9 @@ def gradcam_map(predictor: TorchPredictor, crop: NDArray[np.uint8], label: str) 
     """
     attr = require("captum.attr", "train")
 
-    def attribute(images: "torch.Tensor", target: int) -> "torch.Tensor":
+    def attribute(images: "Tensor", target: int) -> "Tensor":
         layer = last_spatial_layer(predictor.network, images)
-        cam: torch.Tensor = attr.LayerGradCam(predictor.network, layer).attribute(images, target=target)
+        cam: Tensor = attr.LayerGradCam(predictor.network, layer).attribute(images, target=target)
         return cam[:, 0].clamp(min=0)
 
     return _heatmap(predictor, crop, label, "gradcam", attribute)
@@ -161,8 +161,8 @@ def integrated_gradients_map(
     torch, attr = require("torch", "train"), require("captum.attr", "train")
     grey = torch.from_numpy(network_input(np.full_like(crop, INTEGRATION_BASELINE)[None], predictor.spec.input))
 
-    def attribute(images: "torch.Tensor", target: int) -> "torch.Tensor":
-        shares: torch.Tensor = attr.IntegratedGradients(predictor.network).attribute(
+    def attribute(images: "Tensor", target: int) -> "Tensor":
+        shares: Tensor = attr.IntegratedGradients(predictor.network).attribute(
             images, grey, target=target, n_steps=steps, internal_batch_size=CHUNK
         )
         return shares.sum(1)
@@ -179,7 +179,7 @@ GRADIENT_METHODS: dict[str, Callable[[TorchPredictor, NDArray[np.uint8], str], H
 """By the names of `mien.explain.METHODS`."""
 
 
-def last_spatial_layer(network: "nn.Module", images: "torch.Tensor") -> "nn.Module":
+def last_spatial_layer(network: "nn.Module", images: "Tensor") -> "nn.Module":
     """The module that gives the network's last map `(N, C, h, w)` with more than one position.
 
     Found by running it: containers end after their parts, so a stage counts with its skip connection.
@@ -224,7 +224,7 @@ def _heatmap(
     crop: NDArray[np.uint8],
     label: str,
     method: str,
-    attribute: Callable[["torch.Tensor", int], "torch.Tensor"],
+    attribute: Callable[["Tensor", int], "Tensor"],
 ) -> Heatmap:
     """Run `attribute`, images `(1, C, h, w)` and class to a map `(1, h', w')`, and bring it to the crop's size."""
     torch = require("torch", "train")

@@ -87,7 +87,8 @@ def from_raw(
     scale = float(np.abs(raw).max(initial=0)) or 1.0  # a map of zeros stays one
     shrink = raw.shape[0] > crop_hw[0] or raw.shape[1] > crop_hw[1]
     if raw.shape != crop_hw:
-        raw = cv2.resize(raw, crop_hw[::-1], interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
+        method_of_size = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        raw = np.asarray(cv2.resize(raw, crop_hw[::-1], interpolation=method_of_size), np.float32)
     values = np.clip(raw / scale, -1, 1).astype(np.float32)
     return Heatmap(values, label, method, scale=scale, probability=probability)
 

@@ -1,22 +1,15 @@
-"""Heatmaps over faces: one overlay, a row with the original beside it, and grids; each with a scale bar and numbers."""
+"""Heatmaps over faces: a bare overlay for live views, and panels with scale bar, numbers and contours for figures."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.explain.canvas import FAINT, INK, Canvas, fit, wrap
+from mien.explain.canvas import ABOVE, FAINT, INK, SIDE, SMALL_SIZE, TEXT_SIZE, TITLE_SIZE, Canvas, fit, wrap
 from mien.explain.colour import over_face, scale_strip
 from mien.explain.heatmap import METHODS, Heatmap
 
-SIDE = 190.0  # of one panel's picture, in page units; PNGs have two pixels a unit
-GAP = 22.0
-MARGIN = 18.0
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 14.0, 12.0, 10.0
-BELOW = 82.0  # room under a picture for its captions and scale bar
-ABOVE = 22.0  # room over it for its title
 LEAST_PROBABILITY = 0.05  # an occlusion map that moves less than this is not blown up to full colour
 CONTOUR_AT = 0.5  # of the scale's end: drawn around the strongest places, dashed where they speak against
 
@@ -31,6 +24,21 @@ class Panel:
     heatmap: Heatmap | None = None
     limit: float | None = None  # value * scale at the ends of the scale bar; the map's own where None
     note: str = ""  # stands where the picture would
+
+    def draw(self, canvas: Canvas, x: float, y: float) -> None:
+        """Put the panel's top left corner at `(x, y)`."""
+        canvas.text(x, y + 14, fit(self.title, SIDE, TITLE_SIZE), size=TITLE_SIZE)
+        top = y + ABOVE
+        if self.crop is None:
+            for i, line in enumerate(wrap(self.note, SIDE - 20, TEXT_SIZE)):
+                canvas.text(x + SIDE / 2, top + 70 + 17 * i, line, size=TEXT_SIZE, colour=FAINT, anchor="middle")
+            frame = [(x, top), (x + SIDE, top), (x + SIDE, top + SIDE), (x, top + SIDE), (x, top)]
+            canvas.line(frame, colour="#bbbbbb", dash=4)
+        else:
+            _draw_face(canvas, self, x, top)
+        for i, caption in enumerate(self.captions[:2]):
+            line = fit(caption, SIDE, TEXT_SIZE)
+            canvas.text(x, top + SIDE + 17 + 16 * i, line, size=TEXT_SIZE, colour=FAINT if i else INK)
 
 
 def blend(
@@ -64,47 +72,10 @@ def heatmap_panel(
     crop: NDArray[np.uint8], heatmap: Heatmap, *, title: str | None = None, limit: float | None = None
 ) -> Panel:
     """The map over the face, with its label and probability written under it."""
-    chance = "" if heatmap.probability is None else f" {_percent(heatmap.probability)}"
+    chance = "" if heatmap.probability is None else f" {percent(heatmap.probability)}"
     caption = f"{heatmap.label}{chance}"
     heading = METHODS[heatmap.method].title if title is None else title
     return Panel(heading, (caption,), crop=crop, heatmap=heatmap, limit=limit)
-
-
-def figure(rows: Sequence[Sequence[Panel]], *, title: str = "") -> Canvas:
-    """Panels in rows, all of one size.
-
-    Raises:
-        ValueError: there is no panel.
-    """
-    columns = max((len(row) for row in rows), default=0)
-    if not columns:
-        raise ValueError("a figure needs at least one panel")
-    head = 30.0 if title else 0.0
-    width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
-    canvas = Canvas(width, 2 * MARGIN + head + len(rows) * (ABOVE + SIDE + BELOW))
-    if title:
-        canvas.text(MARGIN, MARGIN + 14, fit(title, width - 2 * MARGIN, 16), size=16)
-    for r, row in enumerate(rows):
-        for c, panel in enumerate(row):
-            x, y = MARGIN + c * (SIDE + GAP), MARGIN + head + r * (ABOVE + SIDE + BELOW)
-            draw_panel(canvas, panel, x, y)
-    return canvas
-
-
-def draw_panel(canvas: Canvas, panel: Panel, x: float, y: float) -> None:
-    """Put one panel with its title's top left corner at `(x, y)`."""
-    canvas.text(x, y + 14, fit(panel.title, SIDE, TITLE_SIZE), size=TITLE_SIZE)
-    top = y + ABOVE
-    if panel.crop is None:
-        for i, line in enumerate(wrap(panel.note, SIDE - 20, TEXT_SIZE)):
-            canvas.text(x + SIDE / 2, top + 70 + 17 * i, line, size=TEXT_SIZE, colour=FAINT, anchor="middle")
-        frame = [(x, top), (x + SIDE, top), (x + SIDE, top + SIDE), (x, top + SIDE), (x, top)]
-        canvas.line(frame, colour="#bbbbbb", dash=4)
-    else:
-        _draw_face(canvas, panel, x, top)
-    for i, caption in enumerate(panel.captions[:2]):
-        colour = FAINT if i else INK
-        canvas.text(x, top + SIDE + 17 + 16 * i, fit(caption, SIDE, TEXT_SIZE), size=TEXT_SIZE, colour=colour)
 
 
 def enlarged(crop: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
@@ -174,7 +145,7 @@ def _number(value: float, *, signed: bool) -> str:
     return ("−" if value < 0 else "+" if signed else "") + text
 
 
-def _percent(probability: float) -> str:
+def percent(probability: float) -> str:
     """`93 %`; never a false 0 or 100."""
     if 0 < probability < 0.01:
         return "<1 %"

@@ -6,7 +6,8 @@ activations keep their scale and only what was learnt is lost. A map that stays 
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,9 +17,7 @@ from numpy.typing import NDArray
 from mien import bundle
 from mien.bundle import ModelSpec
 from mien.errors import ModelError, require
-from mien.explain.checks import similarity
 from mien.explain.gradients import TorchPredictor
-from mien.explain.heatmap import Heatmap
 from mien.runtime.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -27,31 +26,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 STAGES = 8  # steps from the logits to the first layer, of as many layers each as it takes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Randomisation:
-    """Rank correlation of a map with that of the model after each stage of shuffling."""
-
-    method: str
-    label: str
-    layers: tuple[str, ...]  # last layer of each stage, from the logits down
-    similarities: tuple[float, ...]  # Spearman, one a stage: -1..1
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe form."""
-        similarities = [round(value, 4) for value in self.similarities]
-        return {"method": self.method, "label": self.label, "layers": list(self.layers), "similarities": similarities}
-
-
-def randomisation(heatmap: Heatmap, stages: Sequence[tuple[str, Heatmap]]) -> Randomisation:
-    """Compare `heatmap` with the maps of the stages."""
-    return Randomisation(
-        method=heatmap.method,
-        label=heatmap.label,
-        layers=tuple(layer for layer, _ in stages),
-        similarities=tuple(similarity(heatmap, other) for _, other in stages),
-    )
 
 
 def shuffled_networks(
@@ -147,5 +121,5 @@ def _follow_cam(model: Any, old: NDArray[np.generic], new: NDArray[np.generic]) 
 def _portions(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
     """The items in at most `count` portions of about equal size, none empty."""
     edges = np.linspace(0, len(items), min(count, len(items)) + 1).round().astype(int)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges.tolist()):
         yield items[start:end]

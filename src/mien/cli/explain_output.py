@@ -1,0 +1,108 @@
+"""What `mien explain` shows and writes: a table or the maps on stdout, pictures and maps as files."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mien.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mien.explain.page import Explained
+
+OUTPUTS = (".png", ".svg", ".json", ".csv", ".npy")
+
+
+def progress(images: Sequence[Path], verb: str) -> Iterable[Path]:
+    """The pictures, with a bar on stderr while there are several."""
+    from rich.console import Console
+    from rich.progress import track
+
+    several = len(images) > 1 and sys.stderr.isatty()
+    return track(images, verb, console=Console(stderr=True), transient=True, disable=not several)
+
+
+def write(explained: Sequence["Explained"], path: Path, *, by_label: bool) -> None:
+    """Write the figure or the maps, as the ending of `path` says.
+
+    Raises:
+        ConfigError: the ending is unknown, the maps fit no single array, or the file cannot be written.
+    """
+    from mien.explain import page
+
+    suffix = path.suffix.lower()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if suffix == ".json":
+            path.write_text(_json(explained), encoding="utf-8")
+        elif suffix == ".csv":
+            path.write_text(page.to_csv(explained), encoding="utf-8")
+        elif suffix == ".npy":
+            page.save_array(explained, path)
+        else:
+            page.explanation_figure(explained, by_label=by_label).save(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot write it: {error.strerror or error}") from error
+
+
+def show(explained: Sequence["Explained"], form: str) -> None:
+    """Print on stdout: a line a map, or the maps themselves."""
+    from mien.explain import page
+
+    if form == "json":
+        typer.echo(_json(explained), nl=False)
+    elif form == "csv":
+        typer.echo(page.to_csv(explained), nl=False)
+    elif form == "npy":
+        page.save_array(explained, sys.stdout.buffer)
+    else:
+        _table([entry for one in explained for entry in one.to_dicts()])
+
+
+def _json(explained: Sequence["Explained"]) -> str:
+    return json.dumps([entry for one in explained for entry in one.to_dicts()], ensure_ascii=False) + "\n"
+
+
+def _table(entries: Sequence[dict[str, Any]]) -> None:
+    """Source, face, model, method, label, its probability, the strongest place and its value; areas when checked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("source", "face", "model", "method", "label"):
+        table.add_column(name, overflow="fold")
+    checked = any("check" in entry for entry in entries)
+    numbers = ["probability", "strongest at x, y", "value"]
+    numbers += ["deletion", "insertion", "randomised"] if checked else []
+    for name in numbers:
+        table.add_column(name, justify="right")
+    for entry in entries:
+        about = (entry["source"], str(entry["face"]), entry["model"], entry["method"], entry["label"])
+        chance = "" if entry["probability"] is None else f"{entry['probability']:.3f}"
+        table.add_row(*about, chance, *_strongest(entry), *(_areas(entry["check"]) if checked else ()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if checked:
+        typer.echo(
+            "deletion (lower is better) and insertion (higher): area, and mean ± sd of random maps; randomised: rank "
+            "correlation with the map of the fully shuffled model (near 0 is better)",
+            err=True,
+        )
+
+
+def _strongest(entry: dict[str, Any]) -> tuple[str, str]:
+    """Place (pixels of the crop) and value, in the method's unit, of the map's largest entry."""
+    height, width = entry["shape_hw"]
+    best = max((entry["values"][y][x], -y, -x) for y in range(height) for x in range(width))
+    return f"{-best[2]}, {-best[1]}", f"{best[0] * entry['scale']:.3g}"
+
+
+def _areas(check: dict[str, Any]) -> tuple[str, str, str]:
+    cells = [
+        f"{check[kind]['auc']:.2f} ({check[kind]['random_auc_mean']:.2f} ± {check[kind]['random_auc_sd']:.2f})"
+        for kind in ("deletion", "insertion")
+    ]
+    shuffled = check.get("randomisation")
+    return cells[0], cells[1], f"{shuffled['similarities'][-1]:.2f}" if shuffled else ""
