@@ -1,0 +1,64 @@
+"""Checkpoints: whole, written at once, read as data only."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mien.errors import ModelError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Everything that going on needs. Random draws depend on seed and step alone, so no generator state is kept."""
+
+    about: Mapping[str, Any]  # recipe, labels, input, data, versions: plain values
+    model: Mapping[str, torch.Tensor]
+    averaged: Mapping[str, torch.Tensor] | None
+    optimizer: Mapping[str, Any]
+    scaler: Mapping[str, Any]
+    plateau: Mapping[str, float]
+    epoch: int  # finished epochs
+    step: int  # finished steps, over all epochs
+    sums: Mapping[str, float]  # of the unfinished epoch: loss, correct, n
+    best: float  # best validation accuracy so far
+    history: list[dict[str, float]]  # one row a finished epoch
+
+    @property
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        """What is evaluated and exported: the averaged weights where there are any."""
+        return self.model if self.averaged is None else self.averaged
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write `checkpoint`; a killed run keeps its last good one."""
+    partial = path.with_suffix(".partial")
+    table = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+    with partial.open("wb") as file:
+        torch.save({"format": FORMAT, **table}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Raises:
+        ModelError: the file is missing, damaged, or no checkpoint of this mien.
+    """
+    try:
+        table = torch.load(path, map_location=device, weights_only=True)
+        if table.pop("format") != FORMAT:
+            raise ModelError(f"{path} was written by a newer mien: upgrade")
+        return Checkpoint(**table)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} does not exist: name a run folder or a checkpoint") from error
+    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {str(error).splitlines()[0]}") from error

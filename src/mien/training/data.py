@@ -1,0 +1,135 @@
+"""The data set on the device: one uint8 tensor of images, one float tensor of target distributions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from mien.datasets.packed import Split
+from mien.errors import ConfigError, DataError
+from mien.labels import FERPLUS8, FERPLUS_COLUMNS
+from mien.preprocess import InputSpec
+from mien.training.recipe import Recipe
+
+ON_DEVICE_BYTES = 4 << 30  # larger data sets stay memory-mapped on the host
+_EMOTIONS = [FERPLUS_COLUMNS.index(label) for label in FERPLUS8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceData:
+    """Images and targets of one split."""
+
+    images: Tensor | NDArray[np.uint8]  # (N, H, W) or (N, H, W, 3) uint8: a tensor on the device, or memory-mapped
+    labels: Tensor  # (N,) int64, on the device
+    targets: Tensor  # (N, K) float32 distributions, on the device
+    head_targets: Tensor | None  # (N, 8) FER+ distributions for the second head; rows of zeros where unknown
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pixels(self, rows: Tensor, spec: InputSpec) -> Tensor:
+        """(N, C, h, w) float32 in [0, 1] on the device, grey repeated or RGB made grey, resized to the network's input."""
+        if isinstance(self.images, Tensor):
+            batch = self.images[rows]
+        else:
+            batch = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device, non_blocking=True)
+        batch = batch.float() / 255
+        batch = batch[:, None] if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
+        if batch.shape[1] == 3 and spec.channels == 1:
+            batch = (batch * batch.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)
+        if tuple(batch.shape[2:]) != spec.size_hw:
+            shrink = spec.size_hw[0] < batch.shape[2]
+            batch = F.interpolate(batch, spec.size_hw, mode="bilinear", align_corners=False, antialias=shrink)
+        return batch.expand(-1, spec.channels, -1, -1)
+
+
+def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """Pixels (N, C, H, W) in [0, 1] to network input."""
+    if spec.bgr:
+        pixels = pixels.flip(1)
+    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    return (pixels - mean) / std
+
+
+def place(split: Split, labels: tuple[str, ...], recipe: Recipe, device: torch.device) -> DeviceData:
+    """Put a split on the device, with the targets that the recipe asks for.
+
+    Raises:
+        DataError: the recipe needs FER+ votes and the split has none.
+    """
+    if recipe.ferplus != "none" and (split.votes is None or not split.votes.any()):
+        raise DataError(
+            f"ferplus = {recipe.ferplus!r} needs the FER+ votes: prepare the data with --ferplus fer2013new.csv"
+        )
+    if recipe.ferplus in ("majority", "probability"):
+        split = split.take(voted_faces(split))
+    resident = split.images.nbytes <= ON_DEVICE_BYTES
+    images = torch.from_numpy(np.array(split.images)).to(device) if resident else split.images
+    label_tensor, targets = _targets(split, len(labels), recipe)
+    head = torch.from_numpy(vote_shares(split)) if recipe.ferplus == "head" else None
+    return DeviceData(
+        images,
+        label_tensor.to(device),
+        targets.to(device),
+        None if head is None else head.to(device),
+        device,
+    )
+
+
+def task_labels(labels: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
+    """The labels that the network learns: the data's, or FER+'s eight."""
+    if recipe.ferplus in ("majority", "probability"):
+        if labels != FERPLUS8[:7]:
+            raise ConfigError(f"ferplus = {recipe.ferplus!r} is for the seven classes of FER-2013, not {labels}")
+        return FERPLUS8
+    return labels
+
+
+def vote_shares(split: Split) -> NDArray[np.float32]:
+    """(N, 8) share of the taggers' votes for each class of `FERPLUS8`; a row of zeros where none voted for a class."""
+    assert split.votes is not None
+    votes = split.votes[:, _EMOTIONS].astype(np.float32)
+    return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1), np.float32)
+
+
+def voted_faces(split: Split) -> NDArray[np.int64]:
+    """Rows with a majority emotion: "unknown" and "not a face" did not win (Barsoum et al. 2016)."""
+    assert split.votes is not None
+    emotions = split.votes[:, _EMOTIONS]
+    other = np.delete(split.votes, _EMOTIONS, axis=1)
+    return np.flatnonzero((emotions.max(1) > other.max(1)) & (emotions.sum(1) > 0))
+
+
+def label_given_vote(split: Split, num_classes: int) -> NDArray[np.float64]:
+    """(8, K): how often each label stands on images that a FER+ vote for each class went to."""
+    shares = vote_shares(split).astype(np.float64)
+    onehot = np.eye(num_classes)[split.labels]
+    counts = shares.T @ onehot + 1e-6
+    return np.asarray(counts / counts.sum(1, keepdims=True))
+
+
+def _targets(split: Split, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    labels = torch.from_numpy(np.asarray(split.labels))
+    if recipe.ferplus in ("majority", "probability"):
+        shares = torch.from_numpy(vote_shares(split))
+        labels = shares.argmax(1)
+        targets = shares if recipe.ferplus == "probability" else F.one_hot(labels, 8).float()
+        return labels, _smooth(targets, recipe.label_smoothing)
+    onehot = F.one_hot(labels, num_classes).float()
+    smooth = _smooth(onehot, recipe.label_smoothing)
+    if recipe.ferplus != "soft":
+        return labels, smooth
+    shares = vote_shares(split)
+    expected = torch.from_numpy((shares @ label_given_vote(split, num_classes)).astype(np.float32))
+    keep = 1 - recipe.soft_votes - recipe.soft_uniform
+    soft = keep * onehot + recipe.soft_votes * expected + recipe.soft_uniform / num_classes
+    voted = torch.from_numpy(shares.sum(1) > 0)[:, None]
+    return labels, torch.where(voted, soft, smooth)
+
+
+def _smooth(targets: Tensor, smoothing: float) -> Tensor:
+    return targets * (1 - smoothing) + smoothing / targets.shape[1]

@@ -1,0 +1,313 @@
+"""The training loop. The order of the file is the order of events."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mien.errors import TrainingError
+from mien.preprocess import InputSpec
+from mien.training import augment, losses, optim
+from mien.training.checkpoint import Checkpoint
+from mien.training.data import DeviceData, normalise
+from mien.training.distributed import World
+from mien.training.recipe import Recipe
+
+Teacher = Callable[[Tensor], Tensor]
+"""Pixels (N, C, H, W) in [0, 1] of the student's own view to probabilities (N, K) at the distillation temperature."""
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes; only rank 0 reports."""
+
+    def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
+        """A step of an epoch is done; `loss` is the epoch's mean so far, `images` what the step held."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch is done: its row of the history."""
+
+
+@dataclass(slots=True, eq=False)
+class Engine:
+    """A run in progress."""
+
+    recipe: Recipe
+    spec: InputSpec
+    model: nn.Module
+    train: DeviceData
+    validation: DeviceData
+    about: Mapping[str, Any]
+    world: World = field(default_factory=World)
+    teacher: Teacher | None = None
+    reporter: Reporter | None = None
+    save: Callable[[Checkpoint, bool], None] | None = None  # the checkpoint, and whether it is the best so far
+
+    optimizer: torch.optim.Optimizer = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
+    plateau: optim.Plateau = field(init=False)
+    averaged: optim.AveragedWeights | None = field(init=False)
+    forward: Callable[[Tensor], Tensor] = field(init=False)
+    weights: Tensor | None = field(init=False, default=None)
+    prior: Tensor | None = field(init=False, default=None)
+    epoch: int = field(init=False, default=0)
+    step: int = field(init=False, default=0)
+    best: float = field(init=False, default=-math.inf)
+    history: list[dict[str, float]] = field(init=False, default_factory=list)
+    sums: dict[str, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        recipe, device = self.recipe, self.world.device
+        self.model = self.model.to(device)
+        if recipe.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = optim.make_optimizer(self.model, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16" and device.type == "cuda")
+        self.plateau = optim.Plateau(recipe)
+        self.averaged = optim.AveragedWeights(self.model, recipe.ema) if recipe.ema else None
+        forward: nn.Module = self.model
+        if self.world.size > 1:
+            forward = DistributedDataParallel(self.model)
+        self.forward = torch.compile(forward) if recipe.compile else forward
+        classes = self.train.targets.shape[1]
+        if recipe.balance == "loss":
+            self.weights = losses.class_weights(self.train.labels, classes)
+        if recipe.balance == "logit-adjust":
+            self.prior = losses.log_prior(self.train.labels, classes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; the last batch may be smaller."""
+        return math.ceil(len(self.train) / self.recipe.batch_size)
+
+    def run(self) -> None:
+        """Train to the recipe's last epoch, from wherever the engine stands.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        for epoch in range(self.epoch, self.recipe.epochs):
+            started = time.perf_counter()
+            first = self.step - epoch * self.steps_per_epoch  # 0, or inside an epoch after a resume
+            if not first:
+                self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+            for index, rows in enumerate(self.batches(epoch)):
+                if index < first:
+                    continue
+                self.train_step(rows)
+                self.step += 1
+                if self.reporter and self.world.writes:
+                    loss = self.sums["loss"] / self.sums["n"]
+                    self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=len(rows))
+                every = self.recipe.checkpoint_steps
+                if every and self.step % every == 0 and index + 1 < self.steps_per_epoch:
+                    self.checkpoint(better=False)
+            self.finish_epoch(epoch, started)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Rows of the training data, batch by batch, in an order that depends on the seed and the epoch alone."""
+        generator = torch.Generator().manual_seed(_mixed(self.recipe.seed, epoch, 1))
+        n = len(self.train)
+        if self.recipe.balance == "sampler":  # every class equally often
+            labels = self.train.labels.cpu()
+            shares = 1 / torch.bincount(labels).float()[labels]
+            order = torch.multinomial(shares, n, replacement=True, generator=generator)
+        else:
+            order = torch.randperm(n, generator=generator)
+        yield from order.to(self.world.device).split(self.recipe.batch_size)
+
+    def train_step(self, rows: Tensor) -> None:
+        """One optimiser step on the batch `rows`."""
+        recipe, world = self.recipe, self.world
+        total = recipe.epochs * self.steps_per_epoch
+        optim.set_rate(self.optimizer, recipe.lr * self.plateau.factor * optim.rate(recipe, self.step, total))
+        loss = self.backward(rows)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} at step {self.step}: lower lr (now {recipe.lr}) or set gradient_clip = 1.0"
+            )
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if recipe.sam_rho:
+            undo = optim.sharpen(parameters, recipe.sam_rho)
+            self.backward(rows, count=False)
+            undo()
+        if recipe.gradient_clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged and world.size >= 1:
+            self.averaged.update(self.model, self.step)
+
+    def backward(self, rows: Tensor, *, count: bool = True) -> float:
+        """Gradients of the mean loss over the whole batch; the loss of this process' part is returned."""
+        recipe, world = self.recipe, self.world
+        self.optimizer.zero_grad(set_to_none=True)
+        device_seed = _mixed(recipe.seed, self.step, 2)
+        generator = torch.Generator(world.device).manual_seed(device_seed)
+        calm = self.step >= (1 - recipe.calm) * recipe.epochs * self.steps_per_epoch
+        draws = augment.draw(recipe, len(rows), generator, calm=calm)
+        torch.manual_seed(_mixed(device_seed, world.rank, 3))  # dropout: exact on resume, different in each process
+        mine = torch.arange(len(rows), device=world.device)[world.rows(len(rows))]
+        pieces = mine.tensor_split(recipe.accumulate) if recipe.accumulate > 1 else (mine,)
+        part = 0.0
+        for number, piece in enumerate(pieces):
+            last = number == len(pieces) - 1
+            with self._unsynchronised(last):
+                images, targets, head = self.views(rows, draws, piece)
+                loss, logits = self.loss(images, targets, head)
+                mean = loss.sum() / len(rows)
+                part += float(mean.detach())
+                if recipe.l2:
+                    mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
+                # DDP averages gradients over the processes, so each scales its share of the batch's mean up
+                self.scaler.scale(mean * world.size).backward()
+            if count:
+                self.sums["loss"] += float(loss.detach().sum())
+                self.sums["correct"] += float((logits.argmax(1) == targets.argmax(1)).sum())
+                self.sums["n"] += len(piece)
+        return part
+
+    def views(self, rows: Tensor, draws: augment.Draws, piece: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Augmented pixels (n, C, H, W) in [0, 1], targets (n, K) and head targets of the samples `piece` of the batch."""
+        small = self.step < self.recipe.early * self.recipe.epochs * self.steps_per_epoch
+        size_hw = (self.recipe.early_size, self.recipe.early_size) if small else self.spec.size_hw
+
+        def view(index: Tensor) -> Tensor:
+            pixels = self.train.pixels(rows[index], self.spec)
+            return augment.view(pixels, draws.rows(index), padding=self.recipe.padding, size_hw=size_hw)
+
+        images, targets = view(piece), self.train.targets[rows[piece]]
+        head = None if self.train.head_targets is None else self.train.head_targets[rows[piece]]
+        if augment.mixes(self.recipe) and bool((draws.share < 1).any()):
+            partner = draws.partner[piece]
+            images = augment.mix(images, view(partner), draws.rows(piece))
+            targets = augment.mix_targets(targets, self.train.targets[rows[partner]], draws.rows(piece))
+            if head is not None and self.train.head_targets is not None:
+                head = augment.mix_targets(head, self.train.head_targets[rows[partner]], draws.rows(piece))
+        return images, targets, head
+
+    def loss(self, images: Tensor, targets: Tensor, head: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Per-sample loss (n,) and logits (n, K)."""
+        with self._autocast():
+            output = self.forward(self._input(images))
+        logits, second = output if isinstance(output, tuple) else (output, None)
+        adjusted = logits if self.prior is None else logits + self.prior
+        loss = losses.soft_cross_entropy(adjusted, targets, self.weights)
+        if self.teacher is not None:
+            weight = self.recipe.distill_weight
+            with torch.no_grad(), self._autocast():
+                taught = self.teacher(images).float()
+            kl = losses.distillation(logits, taught, self.recipe.distill_temperature)
+            loss = (1 - weight) * loss + weight * kl
+        if head is not None and second is not None:
+            loss = loss + self.recipe.head_weight * losses.soft_cross_entropy(second, head)
+        return loss, logits
+
+    def finish_epoch(self, epoch: int, started: float) -> None:
+        """Validate, write the history's row and the checkpoints."""
+        sums = torch.tensor([self.sums["loss"], self.sums["correct"], self.sums["n"]], dtype=torch.float64)
+        if self.world.size > 1:
+            sums = sums.to(self.world.device, torch.float32 if self.world.device.type == "mps" else torch.float64)
+            distributed.all_reduce(sums)
+        loss, correct, n = sums.tolist()
+        trained = time.perf_counter() - started
+        found = self.validate()
+        row = {
+            "epoch": epoch + 1,
+            "lr": self.optimizer.param_groups[-1]["lr"],
+            "train_loss": loss / n,
+            "train_accuracy": correct / n,
+            "validation_loss": found["loss"],
+            "validation_accuracy": found["accuracy"],
+            "seconds": time.perf_counter() - started,
+            "images_per_s": n / trained,
+        }
+        self.history.append(row)
+        self.plateau.update(found["accuracy"]) if self.recipe.schedule == "plateau" else None
+        better = found["accuracy"] > self.best
+        self.best = max(self.best, found["accuracy"])
+        self.epoch = epoch + 1
+        self.checkpoint(better=better)
+        if self.reporter and self.world.writes:
+            self.reporter.epoch(row)
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Log-loss and accuracy of the weights that would be kept, on the validation split, without augmentation."""
+        model = self.model if self.averaged is None else self.averaged.model
+        was_training = model.training
+        model.eval()
+        loss = correct = 0.0
+        for rows in torch.arange(len(self.validation), device=self.world.device).split(256):
+            pixels = self.validation.pixels(rows, self.spec)
+            with self._autocast():
+                output = model(self._input(pixels))
+            logits = (output[0] if isinstance(output, tuple) else output).float()
+            labels = self.validation.labels[rows]
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            correct += float((logits.argmax(1) == labels).sum())
+        model.train(was_training)
+        return {"loss": loss / len(self.validation), "accuracy": correct / len(self.validation)}
+
+    def checkpoint(self, *, better: bool) -> None:
+        """Hand the state to `save`, on rank 0."""
+        if self.save and self.world.writes:
+            self.save(self.state(), better)
+        self.world.wait()
+
+    def state(self) -> Checkpoint:
+        """Everything that going on needs."""
+        return Checkpoint(
+            about=dict(self.about),
+            model=self.model.state_dict(),
+            averaged=None if self.averaged is None else self.averaged.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            plateau=self.plateau.state_dict(),
+            epoch=self.epoch,
+            step=self.step,
+            sums=dict(self.sums),
+            best=self.best,
+            history=list(self.history),
+        )
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on from a checkpoint as if there had been no stop."""
+        self.model.load_state_dict(state.model)
+        if self.averaged is not None and state.averaged is not None:
+            self.averaged.model.load_state_dict(state.averaged)
+        self.optimizer.load_state_dict(dict(state.optimizer))
+        self.scaler.load_state_dict(dict(state.scaler))
+        self.plateau.load_state_dict(dict(state.plateau))
+        self.epoch, self.step, self.best = state.epoch, state.step, state.best
+        self.sums, self.history = dict(state.sums), list(state.history)
+
+    def _input(self, pixels: Tensor) -> Tensor:
+        images = normalise(pixels, self.spec)
+        return images.contiguous(memory_format=torch.channels_last) if self.recipe.channels_last else images
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        if self.recipe.precision not in kinds:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, kinds[self.recipe.precision])
+
+    def _unsynchronised(self, last: bool) -> AbstractContextManager[object]:
+        if last or not isinstance(self.forward, DistributedDataParallel):
+            return nullcontext()
+        context: AbstractContextManager[object] = self.forward.no_sync()
+        return context
+
+
+def _mixed(seed: int, number: int, stream: int) -> int:
+    """A seed for `number` of one of several independent streams (the finaliser of SplitMix64)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % 2**64
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+    return (mixed ^ (mixed >> 31)) % 2**63
