@@ -37,7 +37,7 @@ class Chart:
     def draw(self, canvas: Canvas, x: float, y: float) -> None:
         """Put the chart's top left corner at `(x, y)`."""
         canvas.text(x, y + 14, fit(self.title, SIDE, TITLE_SIZE), size=TITLE_SIZE)
-        left, right, top, bottom = x + INSET, x + SIDE, y + ABOVE + 16, y + ABOVE + SIDE - 24
+        left, right, top, bottom = x + INSET, x + SIDE - 4, y + ABOVE + 16, y + ABOVE + SIDE - 28
         lowest = -1.0 if any(line.y.min(initial=0) < 0 for line in self.series) else 0.0
         canvas.text(x, y + ABOVE + 8, fit(self.y_name, SIDE, SMALL_SIZE), size=SMALL_SIZE, colour=FAINT)
         for tick in (lowest, (lowest + 1) / 2, 1.0):
@@ -57,7 +57,7 @@ class Chart:
             ]
             canvas.line(points, colour=line.colour, width=line.width, dash=line.dash)
         for i, line in enumerate(self.series):
-            base = y + ABOVE + SIDE + 17 + 16 * i
+            base = y + ABOVE + SIDE + 22 + 17 * i
             canvas.line([(x, base - 4), (x + 22, base - 4)], colour=line.colour, width=line.width, dash=line.dash)
             canvas.text(x + 28, base, fit(line.name, SIDE - 28, TEXT_SIZE), size=TEXT_SIZE, colour=INK)
 

@@ -15,7 +15,8 @@ FACE_RANGE = (38, 205)  # grey levels of the face under a map, so that both ends
 
 def colours(values: NDArray[np.float32], *, signed: bool) -> NDArray[np.uint8]:
     """`(..., 3)` RGB of values in [-1, 1] (signed) or [0, 1]; values beyond are clipped."""
-    levels = (values + 1) / 2 if signed else values
+    # cividis is grey around its middle: the root leaves it early, and the scale bar shows the same bend
+    levels = (np.sign(values) * np.sqrt(np.abs(values)) + 1) / 2 if signed else values
     indices = np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
     return np.asarray(_table(signed)[indices], np.uint8)
 
