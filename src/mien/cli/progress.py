@@ -1,0 +1,65 @@
+"""A progress bar on stderr for what takes longer than a second."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import rich.progress
+
+PATIENCE_S = 1.0  # no bar before
+
+
+class Bar:
+    """Counts towards `total`; draws itself once a second has gone and only on a terminal."""
+
+    def __init__(self, what: str, total: int) -> None:
+        """`what` names the work, `total` is how often `advance` will be called."""
+        self._what, self._total, self._done = what, total, 0
+        self._start_s = time.monotonic()
+        self._shown: rich.progress.Progress | None = None
+        self._task: rich.progress.TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._shown is None:
+            patient = time.monotonic() - self._start_s < PATIENCE_S
+            if patient or self._done >= self._total or not sys.stderr.isatty():
+                return
+            self._show()
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, completed=self._done)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the bar away while lines are written to the terminal."""
+        if self._shown is None:
+            yield
+            return
+        self._shown.stop()
+        try:
+            yield
+        finally:
+            self._shown.start()
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._shown = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        self._task = self._shown.add_task(self._what, total=self._total)
+        self._shown.start()
