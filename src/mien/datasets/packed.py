@@ -11,7 +11,7 @@ DATA/<split>/sources.json   N numbers: which source of the provenance each image
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ class Split:
             votes=None if self.votes is None else self.votes[indices],
             sources=None if self.sources is None else self.sources[indices],
         )
+
+
+    def drop(self, names: Set[str]) -> "Split":
+        """The split without the images called `names`."""
+        return self.take(np.array([i for i, name in enumerate(self.names) if name not in names], np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

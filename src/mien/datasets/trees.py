@@ -1,9 +1,10 @@
 """Folders and archives behind one interface: list what is inside, then read chosen files in storage order.
 
-Nothing is unpacked to the disk: archive members are read in memory, one at a time.
+Nothing is unpacked to the disk: archive members are read in memory.
 """
 
 import hashlib
+import io
 import lzma
 import os
 import tarfile
@@ -17,6 +18,8 @@ from typing import IO, Protocol
 
 from mien.errors import DataError
 from mien.hub import sha256_of
+
+KEPT_BYTES = 256 << 20  # FER-2013 is 55 MB as JPEG
 
 Opened = tuple[str, Callable[[], IO[bytes]]]
 """A path inside the tree and what opens it; tar members can be opened only before the next one is asked for."""
@@ -118,24 +121,41 @@ class ZipTree:
 
 
 class TarTree:
-    """A tar archive, plain or packed with gzip, bzip2 or xz; each pass reads it once from front to back."""
+    """A tar archive, plain or packed with gzip, bzip2 or xz.
+
+    It can only be read from front to back, and unpacking xz is most of the work: so the files seen while listing are
+    kept, unless they are more than `KEPT_BYTES` together. Then a second pass reads them again, one at a time.
+    """
 
     kind = "tar"
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: dict[str, bytes] | None = {}
 
     def entries(self) -> list[str]:
         """See `Tree`."""
+        found: list[str] = []
+        self._kept, kept_bytes = {}, 0
         with self._opened() as archive:
-            return [
-                _inside(member.name) + ("/" if member.isdir() else "")
-                for member in archive
-                if member.isdir() or member.isreg()
-            ]
+            for member in archive:
+                name = _inside(member.name)
+                if member.isdir():
+                    found.append(f"{name}/")
+                elif member.isreg():
+                    found.append(name)
+                    kept_bytes += member.size
+                    if kept_bytes > KEPT_BYTES:
+                        self._kept = None
+                    elif self._kept is not None:
+                        self._kept[name] = _extract(archive, member).read()
+        return found
 
     def open_each(self, wanted: Collection[str]) -> Iterator[Opened]:
         """See `Tree`."""
+        if self._kept is not None:
+            yield from ((name, partial(io.BytesIO, data)) for name, data in self._kept.items() if name in wanted)
+            return
         with self._opened() as archive:
             for member in archive:
                 if member.isreg() and (name := _inside(member.name)) in wanted:
