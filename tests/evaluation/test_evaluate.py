@@ -95,7 +95,7 @@ def test_files_say_what_the_object_says(split: Split, tmp_path: Path) -> None:
     found = ev.evaluate(brightness, split, labels=FER7)
     ev.write(found, tmp_path / "out")
     assert json.loads((tmp_path / "out/metrics.json").read_text()) == json.loads(json.dumps(found.to_dict()))
-    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == list(split.names)
     assert np.mean([row["label"] == row["predicted"] for row in rows]) == pytest.approx(found.correct.mean())
     assert float(rows[0]["happy"]) == pytest.approx(found.probabilities[0, 3], abs=1e-6)

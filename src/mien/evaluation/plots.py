@@ -134,7 +134,7 @@ def write(evaluation: Evaluation, folder: Path) -> None:
 def shares(confusion: Ints) -> NDArray[np.float64]:
     """Rows of a `(K, K)` confusion matrix as shares in 0..1; zeros where a class has no images."""
     rows = confusion.sum(axis=1, keepdims=True)
-    return np.divide(confusion, rows, out=np.zeros(confusion.shape), where=rows > 0)
+    return np.asarray(np.divide(confusion, rows, out=np.zeros(confusion.shape), where=rows > 0), np.float64)
 
 
 def _figure(width_in: float, height_in: float) -> tuple["Figure", "Axes"]:
