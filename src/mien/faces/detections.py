@@ -30,6 +30,8 @@ class Detections:
             raise ValueError(f"boxes_xyxy have shape {self.boxes_xyxy.shape}, not ({count}, 4)")
         if self.landmarks is not None and self.landmarks.shape != (count, 5, 2):
             raise ValueError(f"landmarks have shape {self.landmarks.shape}, not ({count}, 5, 2)")
+        if not all(np.isfinite(a).all() for a in (self.boxes_xyxy, self.scores, self.landmarks) if a is not None):
+            raise ValueError("boxes, landmarks or scores are not finite")
         if (self.boxes_xyxy[:, 2:] <= self.boxes_xyxy[:, :2]).any():
             raise ValueError("a box is empty: right and bottom must be larger than left and top")
         if (np.diff(self.scores) > 0).any():

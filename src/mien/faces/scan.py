@@ -46,7 +46,7 @@ def view_of(picture: Image, longer_side_px: int, *, border_px: int = 0) -> View:
         image = cv2.resize(picture, size_wh, interpolation=method).astype(np.uint8, copy=False)
     if border_px:
         sides = (border_px,) * 4
-        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT).astype(np.uint8, copy=False)
     return View(image, scale_xy, border_px)
 
 
