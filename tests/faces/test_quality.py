@@ -64,7 +64,7 @@ def crop(astronaut: Path) -> np.ndarray:
 
 
 def test_blur_grows_with_the_blur_and_ends_at_one(crop: np.ndarray) -> None:
-    blurred = [quality.blur(cv2.GaussianBlur(crop, (0, 0), sigma)) for sigma in (0.5, 1, 2, 4, 8)]
+    blurred = [quality.blur(cv2.GaussianBlur(crop, (0, 0), sigma)) for sigma in (0.5, 1, 1.5, 2, 3, 4)]
     values = [quality.blur(crop), *blurred, quality.blur(np.full_like(crop, 90))]
     assert values == sorted(values)
     assert values[0] < 0.55
@@ -86,7 +86,7 @@ def test_blur_does_not_depend_on_the_crop_s_resolution(crop: np.ndarray) -> None
 
 
 def test_blur_equals_the_formula_of_the_paper(crop: np.ndarray) -> None:
-    """Crete et al. 2007, equations 1-6, pixel by pixel, where steps are more than rounding."""
+    """Crete et al. 2007, equations 1-6, pixel by pixel."""
     grey = np.rint(crop @ (0.299, 0.587, 0.114))
     height, width = grey.shape
     variation = kept = 0.0
@@ -94,7 +94,6 @@ def test_blur_equals_the_formula_of_the_paper(crop: np.ndarray) -> None:
         means = {x: grey[y, x - 2 : x + 3].mean() for x in range(2, width - 2)}
         for x in range(3, width - 2):
             sharp, soft = abs(grey[y, x] - grey[y, x - 1]), abs(means[x] - means[x - 1])
-            sharp = sharp if sharp > 1 else 0.0  # rounding
             variation += sharp
             kept += max(0.0, sharp - soft)
     along_rows = (variation - kept) / variation

@@ -31,7 +31,7 @@ def blur(crop: Image) -> float:
     the differences between neighbouring pixels before and after a box blur along the line; the blurrier of the two
     directions counts, and contrast cancels out. Seen at 48 px, so it asks whether the detail that the network looks
     at is there, however large the face was in its picture; a constant crop has none. FER-2013's own crops have a
-    median of 0.43, and 5 % of them are over 0.5.
+    median of 0.44, and 5 % of them are over 0.52; over about 0.9 the rounding of pixels limits what it can tell.
     """
     if max(crop.shape[:2]) > BLUR_SIDE_PX:
         crop = np.asarray(cv2.resize(crop, (BLUR_SIDE_PX, BLUR_SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
@@ -42,7 +42,6 @@ def blur(crop: Image) -> float:
 def _blur_along(grey: NDArray[np.float32]) -> float:
     """The blur effect of `(h, w)` along its rows."""
     before = np.abs(np.diff(grey, axis=1))
-    before[before <= 1] = 0  # one grey level is rounding: a blur wide enough leaves nothing else
     after = np.abs(np.diff(cv2.blur(grey, (BLUR_KERNEL_PX, 1)), axis=1))
     inside = np.s_[:, BLUR_KERNEL_PX // 2 : -(BLUR_KERNEL_PX // 2)]  # nearer to the edge the mean is of fewer pixels
     before, after = before[inside], after[inside]
