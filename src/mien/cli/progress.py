@@ -16,9 +16,9 @@ PATIENCE_S = 1.0  # no bar before
 class Bar:
     """Counts towards `total`; draws itself once a second has gone and only on a terminal."""
 
-    def __init__(self, what: str, total: int) -> None:
-        """`what` names the work, `total` is how often `advance` will be called."""
-        self._what, self._total, self._done = what, total, 0
+    def __init__(self, what: str, total: int = 0, *, of_bytes: bool = False) -> None:
+        """`what` names the work; `total` counts items, or bytes, and may be told later, by `update`."""
+        self._what, self._total, self._done, self._of_bytes = what, total, 0, of_bytes
         self._start_s = time.monotonic()
         self._shown: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
@@ -34,14 +34,18 @@ class Bar:
 
     def advance(self) -> None:
         """One more is done."""
-        self._done += 1
+        self.update(self._done + 1, self._total)
+
+    def update(self, done: int, total: int) -> None:
+        """So many of so many are done."""
+        self._done, self._total = done, total
         if self._shown is None:
             patient = time.monotonic() - self._start_s < PATIENCE_S
-            if patient or self._done >= self._total or not sys.stderr.isatty():
+            if patient or done >= total or not sys.stderr.isatty():
                 return
             self._show()
         if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, completed=self._done)
+            self._shown.update(self._task, completed=done, total=total)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -57,9 +61,17 @@ class Bar:
 
     def _show(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        count = DownloadColumn() if self._of_bytes else MofNCompleteColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
         self._task = self._shown.add_task(self._what, total=self._total)
         self._shown.start()

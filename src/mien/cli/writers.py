@@ -13,7 +13,6 @@ import typer
 
 from mien.results import Face, Prediction  # noqa: TID253 - imported by a verb that runs
 
-
 NUMBERS = re.compile(r"\[\n((?:\s*-?[\d.e+-]+,?\n)+)\s*\]")
 """A list of numbers spread over lines; a JSON string holds no line break, so no string matches."""
 

@@ -1,0 +1,203 @@
+"""`mien models`: the models and detectors at hand, and the networks that can be trained."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.cli.progress import Bar
+from mien.errors import ConfigError, ModelError
+
+app = typer.Typer(help="List, describe and fetch models.", no_args_is_help=False)
+
+FILE_HEADS = ("name", "kind", "where", "size", "input", "accuracy", "licence")
+NETWORK_HEADS = ("network", "parameters", "MACs", "input", "source")
+
+
+class Format(StrEnum):
+    """Forms of the list."""
+
+    table = "table"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Form of the result on stdout.")]
+InstalledOption = Annotated[
+    bool, typer.Option("--installed", help="Only what can predict right away, not the networks that can be trained.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    format: FormatOption = Format.table,  # noqa: A002
+    installed: InstalledOption = False,
+) -> None:
+    """List models; the same as `mien models list`."""
+    if context.invoked_subcommand is None:
+        list_models(format=format, installed=installed)
+
+
+@app.command("list")
+def list_models(
+    format: FormatOption = Format.table,  # noqa: A002
+    installed: InstalledOption = False,
+) -> None:
+    """Models and detectors at hand or to be fetched, and the networks that can be trained here."""
+    entries = _files()
+    if not installed and _can_train():
+        entries += _networks()
+    if format is Format.json:
+        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    _print_table([FILE_HEADS, *(_file_row(entry) for entry in entries if entry["kind"] != "network")])
+    networks = [entry for entry in entries if entry["kind"] == "network"]
+    if networks:
+        typer.echo()
+        _print_table([NETWORK_HEADS, *(_network_row(entry) for entry in networks)])
+    elif not installed:
+        typer.echo("mien: the networks that can be trained need: pip install 'mien[train]'", err=True)
+
+
+@app.command("info")
+def info(
+    name: Annotated[str, typer.Argument(help="A name of the list, or an .onnx file.")],
+    format: FormatOption = Format.table,  # noqa: A002
+) -> None:
+    """All that a model says of itself."""
+    from mien import hub
+
+    try:
+        entry = _describe(name, hub.resolve(name), where="file")
+    except ModelError:
+        found = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name]
+        if not found:
+            raise
+        entry = found[0]
+    if format is Format.json:
+        typer.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+        return
+    for key, value in entry.items():
+        typer.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+@app.command("fetch")
+def fetch(names: Annotated[list[str], typer.Argument(help="Names whose files are to be in the cache.")]) -> None:
+    """Bring files into the cache, checked against their pinned size and hash, so that they work offline."""
+    from mien import hub
+
+    unknown = [name for name in names if name not in hub.REMOTE]
+    if unknown:
+        raise ConfigError(
+            f"{', '.join(unknown)}: nothing to fetch under that name: use {', '.join(sorted(hub.REMOTE))}; "
+            "`mien models` lists what is here already"
+        )
+    for name in names:
+        with Bar(name, of_bytes=True) as bar:
+            path = hub.resolve(name, progress=bar.update)
+        typer.echo(path)
+
+
+def _files() -> list[dict[str, Any]]:
+    """Entries of all files that a name leads to, the default first."""
+    from mien import hub
+
+    cached = {path.stem: path for path in sorted(hub.home().glob("*.onnx"))}
+    remote_files = {remote.file_name for remote in hub.REMOTE.values()}
+    entries = []
+    for name in sorted(hub.packaged(), key=lambda name: (name != "default", name)):
+        entries.append(_describe(name, hub.PACKAGED / f"{name}.onnx", where="packaged"))
+    for name, path in cached.items():
+        if path.name not in remote_files and name not in hub.packaged():
+            entries.append(_describe(name, path, where="cached"))
+    for name, remote in sorted(hub.REMOTE.items()):
+        path = hub.home() / remote.file_name
+        if path.is_file():
+            entries.append(_describe(name, path, where="cached"))
+        else:
+            facts = {"file": str(path), "bytes": remote.size, "sha256": remote.sha256}
+            entries.append({"name": name, "kind": _kind(name), "where": "can be fetched", **facts})
+    return entries
+
+
+def _kind(name: str) -> str:
+    from mien.faces.detect import NAMES
+
+    return "detector" if name in NAMES else "model"
+
+
+def _describe(name: str, path: Path, *, where: str) -> dict[str, Any]:
+    """One entry; of a file that is no mien model its name, its place and what is wrong with it."""
+    from mien import bundle
+    from mien.runtime.predictor import Predictor
+
+    entry: dict[str, Any] = {"name": name, "kind": _kind(name), "where": where, "file": str(path)}
+    entry |= {"bytes": path.stat().st_size, "sha256": bundle.sha256(path)}
+    if entry["kind"] == "detector":
+        return entry
+    try:
+        spec = Predictor(path, threads=1).spec
+    except ModelError as error:
+        if where == "file":
+            raise
+        return {**entry, "kind": "damaged", "fault": str(error)}
+    described = json.loads(bundle.to_json(spec))
+    for left_out in ("format", "name", "cam_weights"):
+        described.pop(left_out)
+    return {**entry, "model": spec.name, **described}
+
+
+def _can_train() -> bool:
+    return find_spec("torch") is not None
+
+
+def _networks() -> list[dict[str, Any]]:
+    """Entries of the registered networks; sizes come from shapes alone, no weights are made."""
+    import torch
+
+    from mien import models
+    from mien.models.counts import count_macs, count_parameters
+
+    entries = []
+    for name in models.names():
+        entry = models.info(name)
+        with torch.device("meta"):
+            network = models.create(name)
+            images = torch.empty(1, entry.input.channels, *entry.input.size_hw)
+        sizes = {"parameters": count_parameters(network), "macs": count_macs(network, images)}
+        about = {"input": asdict(entry.input), "pretrained": list(entry.pretrained), "source": entry.source}
+        entries.append({"name": name, "kind": "network", **sizes, **about, "summary": entry.summary})
+    return entries
+
+
+def _file_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    accuracy = entry.get("metrics", {}).get("accuracy")
+    return (
+        entry["name"],
+        entry["kind"],
+        entry["where"],
+        f"{entry['bytes'] / 1e6:.1f} MB",
+        _geometry(entry["input"]) if "input" in entry else "",
+        "" if accuracy is None else f"{100 * accuracy:.2f} %",
+        entry.get("licence", ""),
+    )
+
+
+def _network_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    sizes = (f"{entry['parameters']:,}", f"{entry['macs'] / 1e6:,.1f} M")
+    return entry["name"], *sizes, _geometry(entry["input"]), entry["source"]
+
+
+def _geometry(described: dict[str, Any]) -> str:
+    height, width = described["size_hw"]
+    return f"{width} x {height} {'grey' if described['channels'] == 1 else 'RGB'}"
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
