@@ -108,7 +108,7 @@ def smoothgrad_map(
     torch, attr = require("torch", "train"), require("captum.attr", "train")
 
     def attribute(images: "Tensor", target: int) -> "Tensor":
-        spread = float(images.amax() - images.amin()) * noise_ratio
+        spread = float(images.detach().amax() - images.detach().amin()) * noise_ratio
         tunnel = attr.NoiseTunnel(attr.Saliency(predictor.network))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
