@@ -81,7 +81,7 @@ def from_json(text: str, *, source: str) -> ModelSpec:
         table = json.loads(text)
         if table.pop("format") != FORMAT:
             raise ModelError(f"{source} was exported by a newer mien: upgrade, or export the model again")
-        spec = {**table, "input": InputSpec(**{k: _tuple(v) for k, v in table["input"].items()})}
+        spec = {**table, "input": InputSpec.from_dict(table["input"])}
         return ModelSpec(**{k: _tuple(v) for k, v in spec.items()})
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{source} has damaged mien metadata ({error}): export the model again") from error

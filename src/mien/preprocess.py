@@ -1,6 +1,8 @@
 """Face crops to network input, in NumPy: the same function serves and checks training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +20,17 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0,)  # of pixels in [0, 1], one a channel
     std: tuple[float, ...] = (1.0,)
     bgr: bool = False  # channel order of nets that came from Caffe
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "InputSpec":
+        """From `dataclasses.asdict`, after JSON has made lists of the tuples."""
+        return cls(
+            size_hw=(int(table["size_hw"][0]), int(table["size_hw"][1])),
+            channels=int(table["channels"]),
+            mean=tuple(table["mean"]),
+            std=tuple(table["std"]),
+            bgr=bool(table["bgr"]),
+        )
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):

@@ -68,7 +68,6 @@ class Split:
             sources=None if self.sources is None else self.sources[indices],
         )
 
-
     def drop(self, names: Set[str]) -> "Split":
         """The split without the images called `names`."""
         return self.take(np.array([i for i, name in enumerate(self.names) if name not in names], np.int64))

@@ -10,8 +10,11 @@ from mien.preprocess import InputSpec
 if TYPE_CHECKING:
     from torch import nn
 
-GREY = {"channels": 1, "mean": (0.5077,), "std": (0.2551,)}  # of FER-2013's training images
-IMAGENET = {"channels": 3, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+GREY = InputSpec(mean=(0.5077,), std=(0.2551,))
+"""48 x 48 grey, with mean and deviation of FER-2013's training images."""
+
+IMAGENET = InputSpec(channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+"""RGB with ImageNet's mean and deviation; give it the size of the network at hand by `dataclasses.replace`."""
 
 
 class Builder(Protocol):
@@ -31,23 +34,34 @@ class Entry:
     source: str  # paper, report or repository
     summary: str  # first line of the function's docstring
     pretrained: tuple[str, ...] = ()  # starts that `--pretrained` accepts, beside a path and none
+    figure: str = ""  # accuracy on PublicTest that the source gives
 
 
 _entries: dict[str, Entry] = {}
 
 
 def register(
-    *, input: InputSpec, source: str, pretrained: tuple[str, ...] = (), name: str | None = None  # noqa: A002
+    *,
+    input: InputSpec,  # noqa: A002 - the field's name
+    source: str,
+    pretrained: tuple[str, ...] = (),
+    figure: str = "",
 ) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
     """Register the decorated function under its own name, underscores as hyphens."""
 
     def keep(build: Callable[..., "nn.Module"]) -> Callable[..., "nn.Module"]:
-        key = name or build.__name__.replace("_", "-")
+        key = build.__name__.replace("_", "-")
         if key in _entries:
             raise ValueError(f"{key} is registered twice")
         summary = (build.__doc__ or "").strip().split("\n")[0]
         _entries[key] = Entry(
-            name=key, build=build, input=input, source=source, summary=summary, pretrained=pretrained
+            name=key,
+            build=build,
+            input=input,
+            source=source,
+            summary=summary,
+            pretrained=pretrained,
+            figure=figure,
         )
         return build
 
@@ -66,7 +80,7 @@ def info(name: str) -> Entry:
         ModelError: there is none.
     """
     if name.startswith("timm:"):
-        from mien.models.timm_net import timm_entry  # noqa: PLC0415 - timm is slow to import
+        from mien.models.timm_net import timm_entry  # timm is slow to import
 
         return timm_entry(name)
     if name not in _entries:

@@ -30,8 +30,8 @@ class Draws:
     def rows(self, index: Tensor) -> "Draws":
         """The draws of some samples; `partner` still counts in the whole batch."""
         paste = None if self.paste_xyxy is None else self.paste_xyxy[index]
-        kept = (getattr(self, name)[index] for name in self.__slots__[:-1])
-        return Draws(*kept, paste)
+        kept = {name: getattr(self, name)[index] for name in self.__slots__ if name != "paste_xyxy"}
+        return Draws(**kept, paste_xyxy=paste)
 
 
 def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool) -> Draws:

@@ -32,7 +32,7 @@ class DeviceData:
         return len(self.labels)
 
     def pixels(self, rows: Tensor, spec: InputSpec) -> Tensor:
-        """(N, C, h, w) float32 in [0, 1] on the device, grey repeated or RGB made grey, resized to the network's input."""
+        """(N, C, h, w) float32 in [0, 1] on the device: channels and size are the network's."""
         if isinstance(self.images, Tensor):
             batch = self.images[rows]
         else:
@@ -123,11 +123,11 @@ def _targets(split: Split, num_classes: int, recipe: Recipe) -> tuple[Tensor, Te
     smooth = _smooth(onehot, recipe.label_smoothing)
     if recipe.ferplus != "soft":
         return labels, smooth
-    shares = vote_shares(split)
-    expected = torch.from_numpy((shares @ label_given_vote(split, num_classes)).astype(np.float32))
+    voted_shares = vote_shares(split)
+    expected = torch.from_numpy((voted_shares @ label_given_vote(split, num_classes)).astype(np.float32))
     keep = 1 - recipe.soft_votes - recipe.soft_uniform
     soft = keep * onehot + recipe.soft_votes * expected + recipe.soft_uniform / num_classes
-    voted = torch.from_numpy(shares.sum(1) > 0)[:, None]
+    voted = torch.from_numpy(voted_shares.sum(1) > 0)[:, None]
     return labels, torch.where(voted, soft, smooth)
 
 

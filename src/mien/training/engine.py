@@ -65,7 +65,7 @@ class Engine:
         recipe, device = self.recipe, self.world.device
         self.model = self.model.to(device)
         if recipe.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.optimizer = optim.make_optimizer(self.model, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16" and device.type == "cuda")
         self.plateau = optim.Plateau(recipe)
@@ -119,7 +119,7 @@ class Engine:
             order = torch.multinomial(shares, n, replacement=True, generator=generator)
         else:
             order = torch.randperm(n, generator=generator)
-        yield from order.to(self.world.device).split(self.recipe.batch_size)
+        yield from torch.split(order.to(self.world.device), self.recipe.batch_size)
 
     def train_step(self, rows: Tensor) -> None:
         """One optimiser step on the batch `rows`."""
@@ -166,7 +166,7 @@ class Engine:
                 if recipe.l2:
                     mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
                 # DDP averages gradients over the processes, so each scales its share of the batch's mean up
-                self.scaler.scale(mean * world.size).backward()
+                self.scaler.scale(mean * world.size).backward()  # type: ignore[no-untyped-call]
             if count:
                 self.sums["loss"] += float(loss.detach().sum())
                 self.sums["correct"] += float((logits.argmax(1) == targets.argmax(1)).sum())
@@ -174,7 +174,7 @@ class Engine:
         return part
 
     def views(self, rows: Tensor, draws: augment.Draws, piece: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Augmented pixels (n, C, H, W) in [0, 1], targets (n, K) and head targets of the samples `piece` of the batch."""
+        """Augmented pixels (n, C, H, W) in [0, 1], targets (n, K), head targets of the samples `piece` of the batch."""
         small = self.step < self.recipe.early * self.recipe.epochs * self.steps_per_epoch
         size_hw = (self.recipe.early_size, self.recipe.early_size) if small else self.spec.size_hw
 
@@ -244,7 +244,7 @@ class Engine:
         was_training = model.training
         model.eval()
         loss = correct = 0.0
-        for rows in torch.arange(len(self.validation), device=self.world.device).split(256):
+        for rows in torch.split(torch.arange(len(self.validation), device=self.world.device), 256):
             pixels = self.validation.pixels(rows, self.spec)
             with self._autocast():
                 output = model(self._input(pixels))

@@ -11,7 +11,7 @@ from mien.training.recipe import Recipe
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; weight decay spares norm layers and biases, rates fall towards the input by `layer_decay`."""
+    """The recipe's optimiser: norm layers and biases do not decay, rates fall by `layer_decay` towards the input."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     depth = {name: index for index, name in enumerate(_blocks(name for name, _ in trainable))}
     groups: dict[tuple[float, float], list[Tensor]] = {}
@@ -48,7 +48,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class Plateau:
-    """ReduceLROnPlateau on a validation accuracy: the rate's factor falls after `patience` epochs without a better one."""
+    """ReduceLROnPlateau on a validation accuracy: the factor falls after `patience` epochs without a better one."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.by, self.patience = recipe.plateau_factor, recipe.plateau_patience
@@ -73,7 +73,7 @@ class Plateau:
 
 
 class AveragedWeights:
-    """Exponential moving average of weights and batch-norm statistics; faster at first, so that the start is forgotten."""
+    """Exponential moving average of weights and batch-norm statistics; faster at first, to forget the start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
@@ -93,7 +93,7 @@ class AveragedWeights:
 @torch.no_grad()
 def sharpen(parameters: Iterable[nn.Parameter], rho: float) -> Callable[[], None]:
     """Climb to the worst weights within `rho` (Foret et al. 2021); the returned call climbs down again."""
-    moved = [p for p in parameters if p.grad is not None]
+    moved: list[Tensor] = [p for p in parameters if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in moved]))
     steps = [p.grad * (rho / (norm + 1e-12)) for p in moved if p.grad is not None]
     torch._foreach_add_(moved, steps)

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 
 import mien
-from mien import models
+from mien import hub, models
 from mien.bundle import ModelSpec, encode_weights
-from mien.datasets import packed
+from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, ModelError
 from mien.preprocess import InputSpec
 from mien.training import checkpoint, data
@@ -36,9 +38,19 @@ class Job:
     """What to train on what, and where it goes."""
 
     recipe: Recipe
-    data: Path  # a packed data set
+    data: Dataset  # its test split is never looked at
     output: Path
     name: str = ""  # of the model; the network's own when empty
+    start: "Start | None" = None  # trained weights to go on from
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Trained weights and what is known of them."""
+
+    source: str  # as the user named it
+    about: Mapping[str, Any]
+    weights: Mapping[str, torch.Tensor]
 
 
 def prepare(
@@ -52,16 +64,17 @@ def prepare(
         ModelError: the network is unknown, or the checkpoint is damaged.
     """
     recipe = job.recipe
-    dataset = packed.load(job.data, only=("train", "validation"))  # the test split is never opened
+    dataset = job.data
     train, validation = dataset.split("train"), dataset.split("validation")
     labels = data.task_labels(dataset.labels, recipe)
     entry = models.info(recipe.model)
-    spec = entry.input
+    spec = entry.input if job.start is None else InputSpec.from_dict(job.start.about["input"])
     if recipe.input_size:
         spec = replace(spec, size_hw=(recipe.input_size, recipe.input_size))
     about = {
         "name": job.name or recipe.model,
         "recipe": recipe.to_dict(),
+        "start": None if job.start is None else {"source": job.start.source, "data": job.start.about["data"]},
         "labels": list(labels),
         "input": asdict(spec),
         "data": {
@@ -77,7 +90,7 @@ def prepare(
     engine = Engine(
         recipe=recipe,
         spec=spec,
-        model=build(recipe, len(labels)),
+        model=_network(job, len(labels), fresh=state is None),
         train=data.place(train, labels, recipe, world.device),
         validation=data.place(validation, labels, plain, world.device),
         about=about,
@@ -92,6 +105,72 @@ def prepare(
         job.output.mkdir(parents=True, exist_ok=True)
         _replace(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
     return engine
+
+
+def _network(job: Job, num_classes: int, *, fresh: bool) -> nn.Module:
+    """The network of a run: with the weights it starts from, unless a checkpoint brings them."""
+    model = build(job.recipe, num_classes)
+    if fresh and job.start is not None:
+        load_matching(model, job.start.weights, source=job.start.source)
+    return model
+
+
+def load_matching(model: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str) -> tuple[str, ...]:
+    """Load all weights that fit; the names of the classifier's, which alone may differ in shape, are returned.
+
+    Raises:
+        ModelError: weights other than the classifier's are missing or of another shape.
+    """
+    wanted = model.state_dict()
+    fits = {name: value.to(wanted[name].dtype) for name, value in weights.items() if name in wanted}
+    other = {name for name, value in wanted.items() if name not in fits or fits[name].shape != value.shape}
+    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    if strange := sorted(name for name in other if not any(name.startswith(layer + ".") for layer in last)):
+        raise ModelError(f"{source} does not fit this network: {strange[0]} is missing or of another shape")
+    model.load_state_dict({**wanted, **{name: value for name, value in fits.items() if name not in other}})
+    return tuple(sorted(other))
+
+
+def load_start(name: str) -> Start:
+    """Weights to go on from: a run folder, a checkpoint, a `.safetensors` file of mien, or a packaged model's name.
+
+    Raises:
+        ModelError: there are none, or they are damaged.
+    """
+    path = Path(name)
+    if not path.exists():
+        path = hub.resolve(name).with_suffix(".safetensors")
+    if path.suffix == ".safetensors":
+        return _read_weights(path, name)
+    state = checkpoint.load(_kept(path) if path.is_dir() else path)
+    return Start(name, state.about, state.weights)
+
+
+def save_weights(run: Path, path: Path) -> None:
+    """The weights that `run` stands for, as fp16 safetensors with what is known of them: what `--from` reads.
+
+    Raises:
+        ModelError: there is no such run.
+    """
+    start = load_start(str(run))
+    halved = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in start.weights.items()
+    }
+    partial = path.with_name(path.name + ".partial")
+    safetensors.torch.save_file(halved, partial, {"mien": json.dumps(dict(start.about), ensure_ascii=False)})
+    partial.replace(path)
+
+
+def _read_weights(path: Path, name: str) -> Start:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["mien"])
+            return Start(name, about, {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - no mapping
+    except FileNotFoundError as error:
+        raise ModelError(f"{name} has no weights to train on from ({path.name}): name a run or a checkpoint") from error
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is no weights file of mien, or is damaged: {error}") from error
 
 
 def build(recipe: Recipe, num_classes: int) -> nn.Module:
@@ -115,29 +194,26 @@ def write(folder: Path, state: Checkpoint, *, better: bool) -> None:
 
 
 def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
-    """The network of a run folder or checkpoint, in eval mode, and what inference needs beside it.
+    """The network of a run folder, checkpoint or weights file, in eval mode, and what inference needs beside it.
 
     Of a folder it is the epoch that the recipe keeps: the last or the best one.
 
     Raises:
         ModelError: there is no such checkpoint, or it is damaged.
     """
-    state = checkpoint.load(_kept(run) if run.is_dir() else run)
-    about = state.about
+    start = load_start(str(run))
+    about = start.about
     recipe = recipes.from_dict(about["recipe"], source=str(run))
     labels = tuple(about["labels"])
     model = build(recipe, len(labels))
-    try:
-        model.load_state_dict(state.weights)
-    except RuntimeError as error:
-        raise ModelError(f"{run}: the weights do not fit {recipe.model}: {str(error).splitlines()[0]}") from error
-    table = {key: tuple(v) if isinstance(v, list | tuple) else v for key, v in about["input"].items()}
+    if missing := load_matching(model, start.weights, source=str(run)):
+        raise ModelError(f"{run}: {missing[0]} does not fit {recipe.model}")
     spec = ModelSpec(
         name=about["name"],
         labels=labels,
-        input=InputSpec(**table),
+        input=InputSpec.from_dict(about["input"]),
         licence=LICENCE,
-        training={key: about[key] for key in ("recipe", "data", "versions", "device")} | {"epochs": state.epoch},
+        training={key: about[key] for key in ("recipe", "data", "versions", "device")},
         cam_weights=_cam_weights(model),
     )
     return model.eval(), spec
@@ -173,16 +249,15 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
     if not resume:
         raise ConfigError(f"{folder} holds a run already: add --resume to go on with it, or name another --output")
     state = checkpoint.load(last)
-    for key, what in (("recipe", "recipe"), ("labels", "labels")):
-        if _plain(state.about[key]) != _plain(about[key]):
-            raise ConfigError(f"{folder} was trained with another {what}: resume it with its own, or start anew")
+    was, now = (recipes.from_dict(a["recipe"], source=str(folder)).to_dict() for a in (state.about, about))
+    if changed := [key for key in now if was[key] != now[key]]:
+        raise ConfigError(
+            f"{folder} was trained with {changed[0]} = {was[changed[0]]!r}, not {now[changed[0]]!r}: "
+            "resume it with its own recipe, or name another --output"
+        )
     if state.about["data"]["digests"] != about["data"]["digests"]:
         raise ConfigError(f"{folder} was trained on other images, labels or votes than {about['data']['digests']}")
     return state
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -1,0 +1,139 @@
+"""From what a user orders to a finished run: recipe, data, start, device, reporters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien import models
+from mien.datasets import packed
+from mien.datasets.packed import Dataset
+from mien.errors import ConfigError, DataError
+from mien.training import distributed, run
+from mien.training import recipe as recipes
+from mien.training.distributed import World
+from mien.training.engine import Engine, Reporter, Teacher
+from mien.training.recipe import Recipe
+from mien.training.reporters import Several, TensorBoard, Terminal
+from mien.training.run import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a user asks for; `mien train` fills it from its options."""
+
+    recipe: str = ""  # a recipe, a network or a .toml file; empty with `start`
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    start: str = ""  # a model to fine-tune
+    data: Path
+    output: Path
+    exclude: Path | None = None  # names to leave out, one a line
+    resume: bool = False
+    device: str = "auto"
+
+
+def train(
+    order: Order, *, watch: bool = False, tensorboard: bool = False, teacher: Teacher | None = None
+) -> str | None:
+    """Train as ordered; a sentence about the result on rank 0, None on others.
+
+    Raises:
+        MienError: the order cannot be carried out, or training fails.
+    """
+    world = distributed.join(order.device)
+    try:
+        engine = prepare(order, world, teacher=teacher)
+        if world.writes:
+            terminal = Terminal(engine.recipe.epochs, watch=watch)
+            several: list[Reporter] = [terminal]
+            if tensorboard:
+                several.append(TensorBoard(order.output / "tensorboard"))
+            engine.reporter = Several(several)
+            with terminal:
+                engine.run()
+            return summary(engine, order.output)
+        engine.run()
+        return None
+    finally:
+        distributed.leave()
+
+
+def prepare(order: Order, world: World, *, teacher: Teacher | None = None) -> Engine:
+    """The engine that carries out `order`."""
+    start = run.load_start(order.start) if order.start else None
+    recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
+    size_hw = models.info(recipe.model).input.size_hw
+    dataset = load_data(order.data, size_hw, seed=recipe.seed)
+    if order.exclude is not None:
+        dataset = without(dataset, order.exclude)
+    job = Job(recipe, dataset, order.output, start=start)
+    return run.prepare(job, world, teacher=teacher, resume=order.resume)
+
+
+def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Recipe:
+    """The ordered recipe with its changes; a network's name alone means the default recipe for it.
+
+    Raises:
+        ConfigError: neither a recipe nor a network has this name, or nothing is named at all.
+    """
+    name = order.recipe
+    if not name and started is None:
+        raise ConfigError(f"name a recipe ({', '.join(recipes.names())}) or a model to start --from")
+    if started is not None:
+        recipe = recipes.read(name or "finetune")
+        recipe = recipes.override(
+            recipe, {"model": started["model"], "dropout": started.get("dropout")}, source=order.start
+        )
+    elif name in recipes.names() or name.endswith(".toml"):
+        recipe = recipes.read(name)
+    elif name in models.names() or name.startswith("timm:"):
+        recipe = Recipe(model=name)
+    else:
+        known = sorted({*recipes.names(), *models.names()})
+        raise ConfigError(f"{name!r} is no recipe or network: use one of {', '.join(known)}, timm:NAME or a .toml file")
+    return recipes.override(recipe, order.settings, source="--set")
+
+
+def load_data(path: Path, size_hw: tuple[int, int], *, seed: int) -> Dataset:
+    """A prepared data set without its test split, or anyone's folder of class sub-folders, split by `seed`.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if (path / "dataset.json").exists():
+        return packed.load(path, only=("train", "validation"))
+    if not path.is_dir():
+        raise DataError(f"{path} is no prepared data set and no folder of class sub-folders")
+    from mien.datasets.folder import pack_class_folder  # only for folders
+
+    return pack_class_folder(path, size_hw, seed=seed)
+
+
+def without(dataset: Dataset, exclude: Path) -> Dataset:
+    """`dataset` without the training and validation images that the file names, one a line; `#` starts a comment.
+
+    Raises:
+        DataError: the file cannot be read, or names images that are not there.
+    """
+    try:
+        lines = exclude.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{exclude}: cannot read it as a list of names: {error}") from error
+    unwanted = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    known = {name for split in dataset.splits.values() for name in split.names}
+    if strange := sorted(unwanted - known):
+        raise DataError(f"{exclude} names {len(strange)} images that the data set does not have, such as {strange[0]}")
+    splits = {name: split.drop(unwanted) for name, split in dataset.splits.items()}
+    provenance = {**dataset.provenance, "excluded": len(unwanted)}
+    return Dataset(dataset.labels, splits, provenance)
+
+
+def summary(engine: Engine, output: Path) -> str:
+    """What came of a run, in one sentence."""
+    last = engine.history[-1]
+    best = max(engine.history, key=lambda row: row["validation_accuracy"])
+    return (
+        f"{output}: {last['epoch']:.0f} epochs, validation accuracy {last['validation_accuracy']:.4f}, "
+        f"log-loss {last['validation_loss']:.4f} (best accuracy {best['validation_accuracy']:.4f} "
+        f"in epoch {best['epoch']:.0f})"
+    )
