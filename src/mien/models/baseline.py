@@ -33,7 +33,7 @@ class Baseline(nn.Sequential):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # both kinds have one here
 
 
-@register(input=InputSpec(), source="the case study, 'Baseline Model Architecture'")
+@register(input=InputSpec(), source="the case study, 'Baseline Model Architecture'", figure="56.17 %")
 def baseline(num_classes: int, *, dropout: float = 0.25) -> nn.Module:
     """The case study's baseline CNN for 48 x 48 grey faces in [0, 1]: 1,199,495 parameters with 7 classes."""
     return Baseline(num_classes, dropout=dropout)
