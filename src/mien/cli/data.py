@@ -1,11 +1,19 @@
 """`mien data ...`: fetch FER-2013, prepare it for training."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(help="Fetch data sets and prepare them.", no_args_is_help=True)
+
+
+class Only(StrEnum):
+    """What `download` can fetch."""
+
+    FERPLUS = "ferplus"
+    FER2013 = "fer2013"
 
 
 @app.command()
@@ -47,3 +55,35 @@ def prepare(
     print_report(report, out)
     if report.unreadable:
         raise typer.Exit(1)
+
+
+@app.command()
+def download(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
+    only: Annotated[
+        Only | None, typer.Option(help="Fetch one of the two; by default both.", show_default=False)
+    ] = None,
+) -> None:
+    """Fetch FER-2013 from Kaggle, with your own token, and the FER+ votes from their repository.
+
+    Prints the path of each. Safe to run again: what is there and unchanged is kept, what was cut goes on.
+    """
+    from mien.cli.data_output import fetching
+    from mien.datasets.download import download_fer2013, download_ferplus
+    from mien.errors import MienError
+
+    faults: list[MienError] = []
+    wanted = [only] if only else list(Only)
+    for what in wanted:
+        try:
+            if what is Only.FERPLUS:
+                with fetching("fer2013new.csv") as progress:
+                    path = download_ferplus(out, progress=progress)
+            else:
+                path = download_fer2013(out)
+            typer.echo(path)
+        except MienError as error:
+            faults.append(error)
+            typer.echo(f"mien: {what.value}: {error}", err=True)
+    if faults:
+        raise typer.Exit(2 if len(faults) == len(wanted) else 1)

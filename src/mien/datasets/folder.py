@@ -1,0 +1,238 @@
+"""Anyone's own images: a folder of class sub-folders, any label set, any sizes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.datasets.duplicates import Thumbnails, group_ids, near_pairs, thumbnail
+from mien.datasets.layout import SPLIT_FOLDERS, list_items, skip_reason
+from mien.datasets.packed import SPLITS, Dataset, Split
+from mien.datasets.trees import FolderTree
+from mien.datasets.writers import resize_grey
+from mien.errors import DataError, ImageError
+from mien.images import read_image
+from mien.labels import FER7, canonical
+from mien.preprocess import to_grey
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassFolder:
+    """The images of a folder, not yet read; parallel `paths` and `indices`, in the order of class and path."""
+
+    root: Path
+    labels: tuple[str, ...]
+    paths: tuple[Path, ...]
+    indices: NDArray[np.int64]  # (N,), into the labels
+    skipped: Mapping[str, int]  # reason -> files that are no images of a class
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FolderSplit:
+    """Which images of a `ClassFolder` train and which validate."""
+
+    train: NDArray[np.int64]  # rows of the folder, ascending
+    validation: NDArray[np.int64]
+    unreadable: tuple[str, ...]  # "path: fault" of images in neither
+
+
+def read_class_folder(root: Path, labels: Sequence[str] | None = None) -> ClassFolder:
+    """List the images in the class sub-folders of `root`.
+
+    With `labels`, sub-folders are spellings of these, and some may be absent. Without, the sub-folders are the
+    labels: FER-2013's seven in their own order where they are all there, in any spelling; else by name.
+
+    Raises:
+        DataError: `root` is no folder, has no class folders with images, or a sub-folder is no known or an empty class.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder: give one with a sub-folder of images for each class")
+    if labels is None and "train" in (parts := _split_folders(root)):
+        raise DataError(f"{root} holds splits, not classes: give one of {', '.join(map(str, parts.values()))}")
+    entries = FolderTree(root).entries()
+    names = tuple(labels) if labels is not None else _own_labels(entries, root)
+    listing = list_items(entries, str(root), labels=names)
+    if not listing.items:
+        raise DataError(f"{root} has no images in class folders: expected {root}/<class>/<image>")
+    items = sorted(listing.items, key=lambda item: (item.label, item.path))
+    return ClassFolder(
+        root,
+        names,
+        tuple(root / item.path for item in items),
+        np.array([item.label for item in items], np.int64),
+        listing.skipped,
+    )
+
+
+def split_class_folder(folder: ClassFolder, *, validation_ratio: float = 0.2, seed: int = 0) -> FolderSplit:
+    """Choose validation images, about `validation_ratio` of every class; copies and near-copies stay on one side.
+
+    Raises:
+        DataError: a class has fewer than two images that are not copies of each other, or no image can be read.
+    """
+    read = _ReadFolder.of(folder, None)
+    validates = read.validates(validation_ratio, seed)
+    return FolderSplit(read.rows[~validates], read.rows[validates], read.unreadable)
+
+
+def split_groups(
+    label_indices: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    labels: Sequence[str],
+    *,
+    validation_ratio: float = 0.2,
+    seed: int = 0,
+) -> NDArray[np.bool_]:
+    """(N,) which images validate: whole groups, drawn class by class until the ratio is reached.
+
+    `label_indices` (N,) into `labels`, `groups` (N,) equal for images that must stay together. A group with
+    conflicting labels counts for the class of its first image.
+
+    Raises:
+        DataError: a class that has images has fewer than two groups.
+        ValueError: the ratio is not between 0 and 1.
+    """
+    if not 0 < validation_ratio < 1:
+        raise ValueError(f"validation_ratio is {validation_ratio}, not between 0 and 1")
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups.tolist()):
+        members[group].append(row)
+    of_class: defaultdict[int, list[int]] = defaultdict(list)
+    for group, rows in members.items():
+        of_class[int(label_indices[rows[0]])].append(group)
+    generator = np.random.default_rng(seed)
+    validates = np.zeros(len(groups), np.bool_)
+    for label, class_groups in sorted(of_class.items()):
+        if len(class_groups) < 2:
+            raise DataError(f"the class {labels[label]} needs two or more images that are not copies: add some")
+        wanted = validation_ratio * sum(len(members[group]) for group in class_groups)
+        taken = 0
+        for group in generator.permutation(class_groups)[:-1].tolist():  # one group is left to train
+            if taken >= max(wanted - len(members[group]) / 2, 0.5):
+                break
+            validates[members[group]] = True
+            taken += len(members[group])
+    return validates
+
+
+def pack_class_folder(
+    root: Path,
+    size_hw: tuple[int, int] = (48, 48),
+    *,
+    labels: Sequence[str] | None = None,
+    validation_ratio: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Read a folder of classes into train and validation splits of grey images, resized to `size_hw`.
+
+    A folder that holds `train` and other splits, each of classes, keeps them.
+    The provenance names the unreadable images, which are left out.
+
+    Raises:
+        DataError: see `read_class_folder` and `split_groups`; or no image can be read.
+    """
+    parts = _split_folders(root)
+    if "train" in parts:
+        return _pack_split_folders(root, parts, size_hw, labels)
+    read = _ReadFolder.of(read_class_folder(root, labels), size_hw)
+    validates = read.validates(validation_ratio, seed)
+    whole = read.split()
+    splits = {"train": whole.take(np.flatnonzero(~validates)), "validation": whole.take(np.flatnonzero(validates))}
+    provenance = {"validation_ratio": validation_ratio, "seed": seed, **_provenance(root, [read])}
+    return Dataset(read.folder.labels, splits, provenance)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ReadFolder:
+    """The readable images of a class folder; parallel arrays."""
+
+    folder: ClassFolder
+    rows: NDArray[np.int64]  # (M,) rows of the folder that could be read
+    images: NDArray[np.uint8]  # (M, h, w), or (M, 0, 0) where no size was asked for
+    thumbs: Thumbnails
+    unreadable: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: ClassFolder, size_hw: tuple[int, int] | None) -> "_ReadFolder":
+        """Read every image once, keeping it at `size_hw` and as a thumbnail only: photos may be large."""
+        rows, images, thumbs, unreadable = [], [], [], []
+        for row, path in enumerate(folder.paths):
+            try:
+                grey = to_grey(read_image(path)[None])[0]
+            except ImageError as error:
+                unreadable.append(str(error))
+                continue
+            rows.append(row)
+            images.append(resize_grey(grey, size_hw) if size_hw else np.empty((0, 0), np.uint8))
+            thumbs.append(thumbnail(grey))
+        if not rows:
+            raise DataError(f"{folder.root}: none of its {len(folder):,} images can be read")
+        return cls(folder, np.array(rows, np.int64), np.stack(images), np.stack(thumbs), tuple(unreadable))
+
+    def validates(self, ratio: float, seed: int) -> NDArray[np.bool_]:
+        """(M,) which of the readable images validate."""
+        groups = group_ids(len(self.rows), near_pairs(self.thumbs))
+        labels = self.folder.indices[self.rows]
+        return split_groups(labels, groups, self.folder.labels, validation_ratio=ratio, seed=seed)
+
+    def split(self) -> Split:
+        """All readable images as one split."""
+        names = [self.folder.paths[row].relative_to(self.folder.root).as_posix() for row in self.rows.tolist()]
+        return Split(self.images, self.folder.indices[self.rows], tuple(names))
+
+
+def _pack_split_folders(
+    root: Path, parts: Mapping[str, Path], size_hw: tuple[int, int], labels: Sequence[str] | None
+) -> Dataset:
+    """A tree that is split already: `train/<class>/...` and `validation` or `test` beside."""
+    labels = labels or read_class_folder(parts["train"]).labels
+    reads = {split: _ReadFolder.of(read_class_folder(folder, labels), size_hw) for split, folder in parts.items()}
+    splits = {split: read.split() for split, read in reads.items()}
+    return Dataset(tuple(labels), splits, _provenance(root, list(reads.values())))
+
+
+def _provenance(root: Path, reads: Sequence[_ReadFolder]) -> dict[str, Any]:
+    skipped: Counter[str] = sum((Counter(read.folder.skipped) for read in reads), Counter())
+    images = sum(len(read.rows) for read in reads)
+    return {
+        "mien": version("mien"),
+        "sources": [{"name": root.resolve().name, "kind": "folder", "images": images, "skipped": dict(skipped)}],
+        "unreadable": [fault for read in reads for fault in read.unreadable],
+        "fills": {split: f"images in {root.name}/{split}/<class>" for split in SPLITS},
+    }
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folders in `root` that are named for splits, by split; empty for a folder of classes."""
+    if not root.is_dir():
+        return {}
+    return {SPLIT_FOLDERS[path.name.lower()]: path for path in root.iterdir() if path.name.lower() in SPLIT_FOLDERS}
+
+
+def _own_labels(entries: Sequence[str], root: Path) -> tuple[str, ...]:
+    """Labels from the sub-folders of the root."""
+    visible = [entry for entry in entries if "/" in entry and skip_reason(entry.rstrip("/")) != "system file"]
+    images: Counter[str] = Counter({entry.split("/")[0]: 0 for entry in visible})
+    images.update(entry.split("/")[0] for entry in visible if not entry.endswith("/") and skip_reason(entry) is None)
+    for name, number in images.items():
+        if not number:
+            raise DataError(f"{root}: the class folder {name} has no images: add some, or take the folder out")
+    spelt = [_fer_label(name) for name in images]
+    if None not in spelt and set(spelt) == set(FER7):
+        return FER7
+    return tuple(sorted(images))
+
+
+def _fer_label(name: str) -> str | None:
+    try:
+        return canonical(name)
+    except DataError:
+        return None
