@@ -1,0 +1,144 @@
+"""Between Granian and Flask: bodies are read here, without a thread, under limits of size, time and memory.
+
+A WSGI application reads a body inside its thread, so a handful of slow clients would hold all threads. Here a request
+takes a thread only when its body is whole; Flask then finds it in memory.
+"""
+
+import asyncio
+import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+from flask import Flask
+
+from mien.web.errors import Busy, Problem
+from mien.web.settings import Settings
+
+REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
+BODIES_BYTES = 64_000_000  # of all bodies of a worker that are being read or wait for a thread
+
+
+class Scope(Protocol):
+    """A request's head, as Granian's RSGI gives it."""
+
+    proto: str
+    http_version: str
+    server: str
+    client: str
+    scheme: str
+    method: str
+    path: str
+    query_string: str
+    authority: str | None
+    headers: Any
+
+
+class Edge:
+    """The RSGI application around a Flask one."""
+
+    def __init__(self, app: Flask, settings: Settings, *, threads: int) -> None:
+        """Answer with `app` in up to `threads` threads."""
+        self._app = app
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="mien")
+        self._held_bytes = 0
+
+    async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
+        """Read the body, let Flask answer, send the answer."""
+        body = bytearray()
+        refused: Problem | None = None
+        try:
+            async with asyncio.timeout(self._settings.max_upload_s):
+                await self._read(scope, protocol, body)
+        except TimeoutError:
+            refused = Problem(408, f"the body did not come within {self._settings.max_upload_s:g} seconds")
+        except Problem as problem:
+            refused = problem
+        environ = environ_of(scope, b"" if refused else bytes(body))
+        if refused is not None:
+            environ[REFUSED] = refused
+        held = len(body)
+        del body
+        try:
+            loop = asyncio.get_running_loop()
+            status, headers, answer = await loop.run_in_executor(self._threads, self._call, environ)
+        finally:
+            self._held_bytes -= held
+        if refused is not None:
+            headers.append(("connection", "close"))  # the rest of the body is not waited for
+        protocol.response_bytes(status, headers, answer)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Finish what runs."""
+        self._threads.shutdown(wait=True)
+
+    async def _read(self, scope: Scope, protocol: Any, body: bytearray) -> None:
+        """Fill `body`; what it holds is counted, whole or not.
+
+        Raises:
+            Problem: it is over the limit, or this worker holds too many bodies already.
+        """
+        limit = self._settings.max_request_bytes
+        announced = scope.headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced) > limit:
+            raise Problem(413, f"the request has {int(announced):,} bytes: {limit:,} are allowed")
+        async for chunk in protocol:
+            if self._held_bytes + len(chunk) > BODIES_BYTES:
+                raise Busy("Too many uploads at a time: try again in a second.")
+            if len(body) + len(chunk) > limit:
+                raise Problem(413, f"the request has more than {limit:,} bytes")
+            body += chunk
+            self._held_bytes += len(chunk)
+
+    def _call(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers and body of Flask's answer."""
+        started: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            started[:] = [int(status.split(" ", 1)[0]), headers]
+            return None
+
+        chunks: Iterable[bytes] = self._app(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        status, headers = started
+        return status, [(name.lower(), value) for name, value in headers], body
+
+
+def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
+    """The WSGI environ (PEP 3333) of a request whose body is whole."""
+    server, _, port = scope.server.rpartition(":")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope.path).decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": server.strip("[]") or "localhost",
+        "SERVER_PORT": port or "80",
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": io.StringIO(),  # Flask logs through `logging`
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope.headers.items():
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environ[key] = value
+        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
+            known = environ.get(f"HTTP_{key}")
+            environ[f"HTTP_{key}"] = value if known is None else f"{known},{value}"
+    if scope.authority:
+        environ.setdefault("HTTP_HOST", scope.authority)  # HTTP/2
+    return environ

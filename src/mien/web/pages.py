@@ -1,0 +1,45 @@
+"""The pages: static frames that modules in the browser fill through the API."""
+
+from flask import Blueprint, Response, current_app, jsonify, render_template, send_file
+
+from mien import __version__
+from mien.web import samples
+
+blueprint = Blueprint("pages", __name__)
+
+
+def _settings() -> dict[str, object]:
+    shared = current_app.extensions["mien"]
+    return {
+        "version": __version__,
+        "needs_token": shared.settings.token is not None,
+        "max_bytes": shared.settings.max_request_bytes,
+        "max_faces": shared.settings.max_faces,
+    }
+
+
+@blueprint.get("/")
+def photos() -> str:
+    """Pictures: upload, faces, heatmaps."""
+    return render_template("photos.html", samples=samples.available(), **_settings())
+
+
+@blueprint.get("/live")
+def live() -> str:
+    """Camera."""
+    return render_template("live.html", **_settings())
+
+
+@blueprint.get("/samples/<name>")
+def sample(name: str) -> Response:
+    """A picture to try without having one."""
+    for one in samples.available():
+        if one.name == name:
+            return send_file(one.path, mimetype=one.mimetype, max_age=3600)
+    return jsonify({}), 404  # type: ignore[return-value]
+
+
+@blueprint.get("/favicon.ico")
+def favicon() -> Response:
+    """Browsers ask for it by this name."""
+    return current_app.send_static_file("img/mark.svg")

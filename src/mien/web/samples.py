@@ -1,0 +1,69 @@
+"""Pictures to try the page with: drawn faces of its own, and portraits where a dependency ships one."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from mien import hub
+
+DRAWN = Path(__file__).parent / "static" / "img"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A picture and how the page presents it."""
+
+    name: str  # in its address
+    title: str
+    credit: str
+    path: Path
+    mimetype: str
+
+
+CANDIDATES = (
+    (
+        "grace-hopper.jpg",
+        "Grace Hopper",
+        "US Navy, public domain",
+        "matplotlib",
+        "mpl-data/sample_data/grace_hopper.jpg",
+    ),
+    ("astronaut.png", "Eileen Collins", "NASA, public domain", "skimage", "data/astronaut.png"),
+)
+"""Address, title, credit, package that ships it, place in the package."""
+
+
+@cache
+def available() -> tuple[Sample, ...]:
+    """Those that this installation has; nothing is fetched."""
+    found = [
+        Sample(name=name, title=title, credit=credit, path=path, mimetype=_mimetype(name))
+        for name, title, credit, package, place in CANDIDATES
+        if (path := _in_package(package, place) or _cached(name)) is not None
+    ]
+    drawn = DRAWN / "drawn-faces.webp"
+    if drawn.is_file():
+        found.append(
+            Sample(name=drawn.name, title="Drawn faces", credit="drawn by mien", path=drawn, mimetype="image/webp")
+        )
+    return tuple(found)
+
+
+def _in_package(package: str, place: str) -> Path | None:
+    """A file of an installed package, found without importing it."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / place
+    return path if path.is_file() else None
+
+
+def _cached(name: str) -> Path | None:
+    """The portrait that `mien demo` fetched, if it has run."""
+    path = hub.home() / name.replace("-", "_")
+    return path if path.is_file() else None
+
+
+def _mimetype(name: str) -> str:
+    return "image/png" if name.endswith(".png") else "image/jpeg"

@@ -1,0 +1,105 @@
+"""Who may call, and what browsers may do with the answers."""
+
+import hmac
+
+from flask import Flask, Response, request
+from flask_limiter import Limiter
+from werkzeug.exceptions import TooManyRequests
+
+from mien.web.edge import REFUSED
+from mien.web.errors import Problem, response_of
+from mien.web.settings import Settings, is_loopback
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",  # data: the crops that /explain answers with
+        "connect-src 'self'",
+        "media-src 'self' blob:",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+GUARDED = ("/api/", "/metrics")
+PREFLIGHT_S = "600"
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Check tokens and origins before requests, add headers after them, limit the rate."""
+    token = None if settings.token is None else settings.token.encode()
+    origins = frozenset(settings.cors_origins)
+
+    @app.before_request
+    def admit() -> Response | None:
+        if isinstance(refused := request.environ.get(REFUSED), Problem):
+            raise refused
+        origin = request.headers.get("Origin")
+        if request.method == "OPTIONS" and origin in origins and request.path.startswith("/api/"):
+            return Response(status=204)
+        if token is not None and request.path.startswith(GUARDED) and not _carries(token):
+            raise Problem(401, "send the header `Authorization: Bearer TOKEN`")
+        return None
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.path.startswith(GUARDED) or response.status_code >= 400:
+            response.headers["Cache-Control"] = "no-store"
+        if origins and request.path.startswith("/api/"):
+            _add_cors(response, origins)
+        return response
+
+    _limit_rate(app, settings)
+
+
+def _carries(token: bytes) -> bool:
+    """Whether the request has the token; in a time that tells nothing of it."""
+    scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), token)
+    return scheme.lower() == "bearer" and same
+
+
+def _add_cors(response: Response, origins: frozenset[str]) -> None:
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin not in origins:
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    if request.method == "OPTIONS":
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization"
+        response.headers["Access-Control-Max-Age"] = PREFLIGHT_S
+
+
+def _limit_rate(app: Flask, settings: Settings) -> None:
+    """So many API calls a client; none are counted on loopback, where nobody else calls."""
+
+    def client() -> str:
+        return request.remote_addr or "unknown"
+
+    def free() -> bool:
+        return not request.path.startswith("/api/") or is_loopback(client())
+
+    limiter = Limiter(client, app=app, default_limits=[settings.rate_limit], storage_uri="memory://")
+    limiter.request_filter(free)
+
+    @app.errorhandler(TooManyRequests)
+    def too_many(error: TooManyRequests) -> Response:
+        problem = Problem(429, f"more than {error.description} from this client: wait a second")
+        problem.retry_after_s = 1
+        return response_of(problem)

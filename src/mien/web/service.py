@@ -1,0 +1,200 @@
+"""The analyses behind the API: loaded models, limits of pictures and faces, deadlines; no HTTP in here."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import hub
+from mien.explain.explainer import explain, unavailable
+from mien.explain.heatmap import METHODS, Heatmap
+from mien.explain.overlay import display_limit
+from mien.faces import align, detect
+from mien.faces.detections import Detections, Detector
+from mien.images import Limits
+from mien.pipeline import Analyzer
+from mien.results import Face, Image, Prediction
+from mien.runtime.predictor import Predictor
+from mien.web.errors import Busy, Problem
+from mien.web.settings import Settings
+from mien.web.uploads import Upload
+
+ONLINE_METHODS = tuple(name for name, method in METHODS.items() if not method.needs_run)
+
+
+class Surest:
+    """A detector that keeps the `max_faces` surest faces of another."""
+
+    def __init__(self, detector: Detector, max_faces: int) -> None:
+        """Wrap `detector`, whose name it keeps."""
+        self.name = detector.name
+        self._detector = detector
+        self._max_faces = max_faces
+
+    def detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Faces of each picture; see `Detector.detect`."""
+        return [_first(found, self._max_faces) for found in self._detector.detect(images)]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model as the service offers it."""
+
+    name: str  # what requests call it
+    full: Analyzer  # detection at the picture's own size
+    fast: Analyzer  # detection on a small copy, for live pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """The maps of one face, and the crop that they lie over."""
+
+    index: int  # of the face in the picture's result
+    face: Face
+    corners_xy: NDArray[np.float64]  # (4, 2) of the crop in pixels of the picture: top left, then clockwise
+    maps: tuple[Heatmap, ...]
+    limit: float  # magnitude, in the method's unit, that gets the full colour
+
+
+class Deadline:
+    """The time that one request may take."""
+
+    def __init__(self, seconds: float) -> None:
+        """Starts now."""
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Give up between two steps of the work.
+
+        Raises:
+            Busy: the time is over.
+        """
+        if time.monotonic() > self._end:
+            raise Busy("The request took too long: send fewer or smaller pictures.", retry_after_s=2)
+
+
+def load_models(settings: Settings) -> tuple[Served, ...]:
+    """Load every model of the settings and run each once, so that the first request is as quick as the second.
+
+    Raises:
+        MienError: a model or the detector is unknown, corrupt or cannot be fetched.
+    """
+    limits = Limits(max_bytes=settings.max_request_bytes, max_pixels=settings.max_pixels)
+    full = Surest(detect.create(settings.detector), settings.max_faces)
+    fast = Surest(detect.create(settings.detector, max_side_px=settings.fast_side_px), settings.max_faces)
+    served: list[Served] = []
+    for name in settings.models:
+        predictor = Predictor(hub.resolve(name), threads=settings.threads)
+        analyzers = (Analyzer(predictor, full, limits=limits), Analyzer(predictor, fast, limits=limits))
+        served.append(Served(_public_name(name, predictor, served), *analyzers))
+    grey = np.full((480, 640, 3), 128, np.uint8)
+    for model in served:
+        for analyzer in (model.full, model.fast):
+            analyzer.analyze(grey)
+        model.full.predict_crops(np.zeros((1, *model.full.spec.input.size_hw), np.uint8))
+    return tuple(served)
+
+
+def analyze(analyzer: Analyzer, uploads: Sequence[Upload], deadline: Deadline) -> list[Prediction]:
+    """Faces of each picture, one picture in memory at a time.
+
+    Raises:
+        ImageError: a picture cannot be read; its `index` says which.
+        Busy: the time is over.
+    """
+    results = []
+    for upload in uploads:
+        deadline.check()
+        image = upload.decode(analyzer.limits)
+        deadline.check()
+        height, width = image.shape[:2]
+        results.append(analyzer.describe(upload.name, analyzer.analyze(image), width=width, height=height))
+    return results
+
+
+def explain_faces(
+    analyzer: Analyzer,
+    upload: Upload,
+    deadline: Deadline,
+    *,
+    method: str,
+    faces: Sequence[int],
+    labels: Sequence[str],
+) -> tuple[Prediction, list[Explained]]:
+    """Result of a picture, and maps of the chosen faces for `labels` (all where empty).
+
+    Raises:
+        Problem: the model does not allow the method, or knows no such label or face.
+        ImageError: the picture cannot be read.
+    """
+    check_explainable(analyzer, method, labels)
+    image = upload.decode(analyzer.limits)
+    deadline.check()
+    found = analyzer.analyze(image)
+    if beyond := [index for index in faces if index >= len(found)]:
+        detail = f"face {beyond[0]} is not there: the picture shows {len(found)}, counted from 0"
+        raise Problem(422, detail, kind="no-such-face", title="The picture shows no such face")
+    explained = []
+    for index in dict.fromkeys(faces):
+        deadline.check()
+        face = found[index]
+        maps = explain(analyzer.predictor, face.crop, labels or analyzer.labels, method=method)
+        explained.append(Explained(index, face, crop_corners(analyzer, face), maps, display_limit(*maps)))
+    height, width = image.shape[:2]
+    return analyzer.describe(upload.name, found, width=width, height=height), explained
+
+
+def check_explainable(analyzer: Analyzer, method: str, labels: Sequence[str]) -> None:
+    """Refuse what the model cannot explain, before any work.
+
+    Raises:
+        Problem: the method is not for this model, or a label is unknown.
+    """
+    if reason := unavailable(analyzer.predictor, method):
+        raise Problem(422, reason, kind="method-unavailable", title="The model does not allow this method")
+    if unknown := [label for label in labels if label not in analyzer.labels]:
+        raise Problem(422, f"label {unknown[0]!r} is unknown: use one of {', '.join(analyzer.labels)}")
+
+
+def crop_corners(analyzer: Analyzer, face: Face) -> NDArray[np.float64]:
+    """Where the crop that the network saw lies in the picture: `(4, 2)` pixels, top left first, clockwise."""
+    height, width = analyzer.spec.input.size_hw
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
+    if face.landmarks is None:
+        left, top, right, bottom = (float(value) for value in face.box_xyxy)
+        scale = min(width / (right - left), height / (bottom - top))
+        middle = np.array([(left + right) / 2, (top + bottom) / 2])
+        return np.asarray((corners - (width / 2, height / 2)) / scale + middle, np.float64)
+    matrix = align.similarities(face.landmarks[None], analyzer.spec.landmarks, (height, width))[0]
+    return np.asarray((corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, np.float64)
+
+
+def describe_model(model: Served) -> dict[str, Any]:
+    """What `/api/v1/models` says of a model."""
+    spec = model.full.spec
+    return {
+        "name": model.name,
+        "labels": list(spec.labels),
+        "methods": [method for method in ONLINE_METHODS if not unavailable(model.full.predictor, method)],
+        "input": {"height": spec.input.size_hw[0], "width": spec.input.size_hw[1], "channels": spec.input.channels},
+        "training": dict(spec.training),
+        "metrics": dict(spec.metrics),
+        "model": dict(model.full.provenance),
+    }
+
+
+def _public_name(name: str, predictor: Predictor, others: Sequence[Served]) -> str:
+    """A known model keeps the name it was asked for by; a file's path stays on the server."""
+    public = name if name in hub.packaged() else predictor.spec.name
+    taken = {model.name for model in others}
+    return public if public not in taken else f"{public}-{len(others) + 1}"
+
+
+def _first(found: Detections, count: int) -> Detections:
+    if len(found) <= count:
+        return found
+    landmarks = None if found.landmarks is None else found.landmarks[:count]
+    return Detections(found.boxes_xyxy[:count], landmarks, found.scores[:count])

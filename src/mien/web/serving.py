@@ -1,0 +1,117 @@
+"""The service in production: Granian in front of worker processes, each with its own models."""
+
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.http import HTTP1Settings
+
+from mien import hub
+from mien.runtime.predictor import Predictor
+from mien.web import logs, metrics
+from mien.web.app import create_app
+from mien.web.edge import Edge
+from mien.web.settings import Settings
+
+SPARE_THREADS = 12  # of a worker: for pages, health and refusals while others wait for their turn
+CONNECTIONS = 1024  # of a worker at a time; further ones wait in the kernel's queue
+GRACE_S = 30  # for what is in flight when the service is told to stop
+CRASHES, CRASH_WINDOW_S = 10, 10.0  # more exits of workers in that time mean a fault that starting again cannot heal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where to listen, and with how many processes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 2
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """Granian that puts a killed worker up again as often as it takes.
+
+    Granian itself gives up when a worker ends twice within 5.5 s; a killed one is no reason to end the others.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._crashes: deque[float] = deque(maxlen=CRASHES)
+
+    def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
+        super()._respawn_workers(workers, *args, **kwargs)
+        self._crashes.extend([time.monotonic()] * len(workers))
+        if len(self._crashes) < CRASHES or self._crashes[-1] - self._crashes[0] > CRASH_WINDOW_S:
+            self.respawned_wrks.clear()
+
+
+def app_from_environment() -> Edge:
+    """What each worker process runs."""
+    logs.configure()
+    warnings.filterwarnings("ignore", module="PIL")  # about damaged files: an ImageError says it in one line
+    if folder := os.environ.get(metrics.FOLDER):
+        metrics.sweep_dead_workers(Path(folder))
+    settings = Settings.from_environment()
+    threads = settings.max_running + settings.max_waiting + SPARE_THREADS
+    return Edge(create_app(settings), settings, threads=threads)
+
+
+def check_models(settings: Settings) -> list[str]:
+    """Load each model once, so that a wrong name ends the command and not every worker; gives their names.
+
+    Raises:
+        MienError: a model is unknown or corrupt, or the detector's file cannot be had.
+    """
+    hub.resolve(settings.detector)
+    return [Predictor(hub.resolve(name), threads=1).spec.name for name in settings.models]
+
+
+def serve(settings: Settings, address: Address) -> None:
+    """Run until a signal ends it; requests in flight are finished first."""
+    if multiprocessing.get_start_method(allow_none=True) is None:
+        multiprocessing.set_start_method("spawn")  # forked workers would share the state of running threads
+    with tempfile.TemporaryDirectory(prefix="mien-metrics-") as folder:
+        os.environ.update(settings.to_environment())
+        os.environ[metrics.FOLDER] = folder
+        logging.getLogger("_granian").setLevel(logging.WARNING)
+        server = _Server(
+            "mien.web.serving:app_from_environment",
+            address=address.host,
+            port=address.port,
+            interface=Interfaces.RSGI,
+            factory=True,
+            workers=address.workers,
+            backpressure=CONNECTIONS,
+            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            websockets=False,
+            respawn_failed_workers=True,
+            workers_kill_timeout=GRACE_S,
+            log_dictconfig=_log_config(),
+        )
+        server.serve()
+
+
+def _log_config() -> dict[str, Any]:
+    """Granian's own log in the form of ours."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"generic": {"()": "mien.web.logs.JsonLines"}, "access": {"()": "mien.web.logs.JsonLines"}},
+        "handlers": {
+            "console": {"formatter": "generic", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+            "access": {"formatter": "access", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+        },
+        "loggers": {
+            "_granian": {"handlers": ["console"], "level": "INFO", "propagate": False},
+            "granian.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+        },
+    }
