@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mien.bundle import ModelSpec
+from mien.datasets import packed
 from mien.datasets.packed import Dataset, Split
 from mien.errors import ConfigError
 from mien.evaluation import calibration, evaluate
@@ -35,6 +36,15 @@ class Faces:
 
     validation: Split  # labels numbered as the model's
     training: Split | None  # for the ranges of int8, and to know the twins
+
+    @classmethod
+    def load(cls, root: Path, labels: tuple[str, ...]) -> "Faces":
+        """The same from a packed data set on the disk; its test split is not opened.
+
+        Raises:
+            DataError: as `of`, or `root` is no packed data set.
+        """
+        return cls.of(packed.load(root, only=("train", "validation")), labels)
 
     @classmethod
     def of(cls, dataset: Dataset, labels: tuple[str, ...]) -> "Faces":
@@ -121,7 +131,8 @@ def _convert(fp32: onnx.ModelProto, spec: ModelSpec, faces: Faces | None) -> onn
     if spec.precision == "fp16":
         return quantize.to_fp16(fp32)
     if spec.precision == "int8":
-        assert faces is not None and faces.training is not None  # `export` has seen to it
+        assert faces is not None
+        assert faces.training is not None  # `export` has seen to it
         chosen = _sample(faces.training.images, quantize.CALIBRATION_FACES)
         return quantize.to_int8(fp32, chosen, spec.input)
     return fp32

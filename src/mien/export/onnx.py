@@ -8,7 +8,7 @@ node (names of scopes, stack traces with paths of this machine) is taken out.
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import onnx
 import torch
@@ -115,6 +115,8 @@ def _strip(graph: onnx.ModelProto) -> None:
     del graph.graph.value_info[:]
     graph.doc_string = graph.graph.doc_string = ""
     graph.graph.name = "mien"
-    for item in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+    inside = graph.graph
+    items: list[Any] = [*inside.node, *inside.input, *inside.output, *inside.initializer]
+    for item in items:
         item.doc_string = ""
         del item.metadata_props[:]

@@ -1,0 +1,113 @@
+"""`mien export`: a run to one `.onnx` file that serves without torch."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from mien.export.exporter import Export
+
+
+class PrecisionName(StrEnum):
+    """As `mien.export.exporter.PRECISIONS`, which a test compares."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Format(StrEnum):
+    """What goes to stdout."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or checkpoint.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write.", show_default=False)],
+    *,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="fp16: half the file at the speed of fp32; int8: a quarter, and faster.")
+    ] = PrecisionName.FP32,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prepared data set: its validation faces set temperature and threshold and check the file; int8 needs "
+            "its training faces too.",
+            show_default=False,
+        ),
+    ] = None,
+    coverage: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the validation faces that are not `uncertain`.")
+    ] = 0.8,
+    name: Annotated[str, typer.Option(help="Name that the model goes by. (default: the run's)")] = "",
+    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+) -> None:
+    """Write a run as one .onnx file with labels, preprocessing, calibration, origin and licence inside.
+
+    The file is compared with the network first, and not written when it decides otherwise.
+    """
+    require("torch", "train")
+    require("onnx", "train")
+    from dataclasses import replace
+
+    from mien.export.exporter import Faces, export
+    from mien.training.run import load_model
+
+    if out.suffix != ".onnx":
+        raise ConfigError(f"{out}: the file must end in .onnx")
+    model, spec = load_model(run)
+    spec = replace(spec, name=name or spec.name)
+    faces = None if data is None else Faces.load(data, spec.labels)
+    if faces is None:
+        typer.echo("mien: no --data: not calibrated, and compared with torch on random pictures only", err=True)
+    done = export(model, spec, out, precision=precision.value, faces=faces, coverage=coverage)
+    if format_ is Format.JSON:
+        typer.echo(json.dumps(done.to_dict(), ensure_ascii=False, indent=1))
+    else:
+        _print_table(done)
+
+
+def _print_table(done: "Export") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in _rows(done):
+        grid.add_row(name, value)
+    Console(width=max(100, Console().width)).print(grid)
+
+
+def _rows(done: "Export") -> list[tuple[str, str]]:
+    spec, parity = done.spec, done.parity
+    kind = "with feature maps" if spec.cam_weights else "no feature maps: no global pooling"
+    rows = [
+        ("file", f"{done.path}, {done.size_bytes / 1e6:.2f} MB, sha256 {done.sha256[:16]}..."),
+        ("model", f"{spec.name}, {spec.precision}, {kind}"),
+        (
+            "parity",
+            f"probabilities within {parity.max_difference:.1e}, {100 * parity.equal_decisions:.2f} % equal decisions "
+            f"on {parity.n} {parity.crops}",
+        ),
+    ]
+    if spec.metrics.get("accuracy") is not None:
+        low, high = spec.metrics["accuracy_ci95"]
+        accuracy = f"{100 * spec.metrics['accuracy']:.2f} % on validation"
+        accuracy += f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+        if done.fp32_accuracy is not None:
+            accuracy += f"; as fp32 {100 * done.fp32_accuracy:.2f} %"
+        fitted = spec.metrics["cross_fit"]
+        rows += [
+            ("accuracy", accuracy),
+            ("temperature", f"{spec.temperature:.3f}; ECE {100 * fitted['ece']:.2f} % on the half not fitted on"),
+            ("threshold", f"{spec.threshold:.3f}; {100 * spec.metrics['uncertain']['coverage']:.1f} % are certain"),
+        ]
+    return rows

@@ -1,0 +1,58 @@
+"""What MODEL means on the command line: a name, an .onnx file, a run folder or a checkpoint, ready to predict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import require
+
+if TYPE_CHECKING:
+    from mien.bundle import ModelSpec
+    from mien.evaluation.tta import Predict
+
+CHECKPOINTS = (".pt", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A model, whatever it came from."""
+
+    spec: "ModelSpec"
+    predict: "Predict"  # crops to calibrated probabilities
+    about: dict[str, Any]  # name, file, hash, calibration
+
+
+def open_model(name_or_path: str) -> Opened:
+    """Load MODEL.
+
+    Raises:
+        ModelError: there is no such model, or it is damaged.
+        MissingExtraError: a run or checkpoint needs torch.
+    """
+    path = Path(name_or_path)
+    if path.is_dir() or path.suffix in CHECKPOINTS:
+        return _open_run(path)
+    from mien import hub
+    from mien.runtime.predictor import Predictor
+
+    file = hub.resolve(name_or_path)
+    predictor = Predictor(file)
+    return Opened(predictor.spec, predictor.predict, {**predictor.info.to_dict(), "file": file.name})
+
+
+def _open_run(path: Path) -> Opened:
+    require("torch", "train")
+    from mien.evaluation.network import torch_predict
+    from mien.training.run import load_model
+
+    model, spec = load_model(path)
+    about = {
+        "name": spec.name,
+        "run": path.resolve().name,
+        "epochs": spec.training.get("epochs"),
+        "temperature": spec.temperature,
+        "threshold": spec.threshold,
+        "precision": spec.precision,
+        "licence": spec.licence,
+    }
+    return Opened(spec, torch_predict(model, spec), about)
