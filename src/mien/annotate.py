@@ -36,6 +36,7 @@ SMALLEST_FONT_PX = 14
 FONTS_A_FACE = 4.0  # a typical face is at least so many font sizes wide, so that labels do not bury small faces
 COST_OF_A_LINE = 0.1  # a label one height away from its box, against one that covers a label's area of a face
 GOOD_ENOUGH = 0.25  # a label may cover a quarter of its area of faces before places away from the box are tried
+CHUNK = 128  # places weighed at a time, nearest first
 GRID = 100  # places looked at along the longer side
 
 
@@ -104,15 +105,25 @@ def place_labels(
 
 def _best(rects: Rects, box: Rect, faces: Rects, taken: Rects) -> tuple[Rect, float] | None:
     """The cheapest of the free places, and its cost: labels' areas of face covered, and the way to the box."""
-    free = rects[~(_overlaps(rects, taken) > 0).any(axis=1)]
-    if not len(free):
+    if not len(rects):
         return None
-    height = free[0, 3] - free[0, 1]
-    area = height * (free[0, 2] - free[0, 0])
-    cost = _overlaps(free, faces).sum(axis=1) / area + COST_OF_A_LINE * _distance(free, box) / height
-    best = int(cost.argmin())  # of equals the first: the places beside a box come in order of taste
-    left, top, right, bottom = (int(value) for value in free[best])
-    return (left, top, right, bottom), float(cost[best])
+    height = int(rects[0, 3] - rects[0, 1])
+    area = height * int(rects[0, 2] - rects[0, 0])
+    cost_of_way = COST_OF_A_LINE * _distance(rects, box) / height
+    nearest_first = np.argsort(cost_of_way, kind="stable")  # of equals the first: they come in order of taste
+    best, best_cost = None, np.inf
+    for start in range(0, len(rects), CHUNK):
+        chunk = nearest_first[start : start + CHUNK]
+        if cost_of_way[chunk[0]] >= best_cost:
+            break
+        cost = cost_of_way[chunk] + _overlaps(rects[chunk], faces).sum(axis=1) / area
+        cost[(_overlaps(rects[chunk], taken) > 0).any(axis=1)] = np.inf
+        if cost.min() < best_cost:
+            best, best_cost = rects[chunk[cost.argmin()]], float(cost.min())
+    if best is None:
+        return None
+    left, top, right, bottom = (int(value) for value in best)
+    return (left, top, right, bottom), best_cost
 
 
 def _beside(box: Rect, size_wh: tuple[int, int], picture_wh: tuple[int, int]) -> Rects:
