@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mien.cli.explain_output import OUTPUTS, progress, show, write
+from mien.cli.explain_output import OUTPUTS, show, write
+from mien.cli.predict import DetectorName, complain
+from mien.cli.progress import Bar
+from mien.cli.sources import expand
 from mien.errors import ConfigError, ImageError, require
 from mien.labels import canonical
 
@@ -48,38 +51,35 @@ class Format(StrEnum):
     NPY = "npy"
 
 
-class DetectorName(StrEnum):
-    """As `mien.faces.detect.NAMES`."""
-
-    CENTERFACE = "centerface"
-    YUNET = "yunet"
-    NONE = "none"
-
-
 CHECKPOINTS = (".pt", ".ckpt")
 
 
 def command(  # noqa: PLR0913 - one parameter an option
-    images: Annotated[list[Path], typer.Argument(help="Pictures with faces.", show_default=False)],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="Pictures, folders (with all below them) or quoted globs.")
+    ],
     *,
     method: Annotated[
-        list[Method] | None, typer.Option(help="How to explain; repeatable. [default: occlusion]")
+        list[Method] | None, typer.Option("--method", help="How to explain; repeatable. (default: occlusion)")
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Emotion to explain, or `all`; repeatable. [default: what the first model says]"),
+        typer.Option(help="Emotion to explain, or `all`; repeatable. (default: what the first model says)"),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Name, .onnx, run or checkpoint; repeatable: a row each. [default: default]"),
+        typer.Option(
+            "--model", "-m", help="Name, .onnx, run or checkpoint; repeatable: a row each. (default: default)"
+        ),
     ] = None,
     detector: Annotated[
-        DetectorName, typer.Option(help="none: each picture is one face crop.")
-    ] = DetectorName.CENTERFACE,
+        DetectorName, typer.Option("--detector", "-d", help="Finds the faces; none: each picture is one face crop.")
+    ] = DetectorName.centerface,
     output: Annotated[
-        list[Path] | None, typer.Option(help="Picture (.png, .svg) or maps (.json, .csv, .npy); repeatable.")
+        list[Path] | None,
+        typer.Option("--output", "-o", help="Picture (.png, .svg) or maps (.json, .csv, .npy); repeatable."),
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+    format_: Annotated[Format, typer.Option("--format", "-f", help="What to print on stdout.")] = Format.TABLE,
     grid: Annotated[
         Grid | None, typer.Option(help="methods: every method that a model allows; labels: every emotion.")
     ] = None,
@@ -87,10 +87,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--check", help="Add deletion and insertion curves and the model-randomisation check.")
     ] = False,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Side of occlusion's patch in pixels of the crop. [default: a sixth]")
+        int | None, typer.Option(min=1, help="Side of occlusion's patch in pixels of the crop. (default: a sixth)")
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Step of the patch in pixels. [default: half a patch]")
+        int | None, typer.Option(min=1, help="Step of the patch in pixels. (default: half a patch)")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random maps and shuffled weights of --check.")] = 0,
 ) -> None:
@@ -111,14 +111,16 @@ def command(  # noqa: PLR0913 - one parameter an option
     models = [_load(name, finder, seed) for name in model or ["default"]]
     wanted = ("all",) if grid is Grid.LABELS and not label else tuple(label or ())
     explained, failures = _explain_all(images, models, wanted, request)
-    found = any(entry.findings for entry in explained)
-    if check and any(one.cascade is None for one in models):
-        typer.echo("mien: no randomisation check of an .onnx without onnx: pip install 'mien[train]'", err=True)
+    for one in models:
+        if check and one.cascade is None:
+            complain(
+                f"{one.name}: no randomisation check: it needs onnx (pip install 'mien[train]') and weights that are not int8"
+            )
     if grid is not Grid.METHODS or method:  # a grid of all methods shows what is missing, and that is no fault
-        failures += sorted({f"{e.model}: {reason}" for e in explained for reason in e.missing.values()})
+        failures += sorted({f"{entry.model}: {why}" for entry in explained for why in entry.missing.values()})
     for failure in failures:
-        typer.echo(f"mien: {failure}", err=True)
-    if not found:
+        complain(failure)
+    if not any(entry.findings for entry in explained):
         raise typer.Exit(2)
     for path in output or []:
         write(explained, path, by_label=grid is Grid.LABELS)
@@ -152,7 +154,8 @@ def _load(name: str, finder: "Detector", seed: int) -> _Model:
 
         return shuffled_onnx(file, seed=seed)
 
-    return _Model(predictor.spec.name, Analyzer(predictor, finder), cascade if find_spec("onnx") else None)
+    possible = find_spec("onnx") is not None and predictor.spec.precision != "int8"
+    return _Model(predictor.spec.name, Analyzer(predictor, finder), cascade if possible else None)
 
 
 def _load_run(path: Path, finder: "Detector", seed: int) -> _Model:
@@ -168,21 +171,24 @@ def _load_run(path: Path, finder: "Detector", seed: int) -> _Model:
 
 
 def _explain_all(
-    images: Sequence[Path], models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
+    images: Sequence[str], models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
 ) -> tuple[list["Explained"], list[str]]:
     """What was found, picture by picture, and a line for each picture that could not be explained."""
+    expansion = expand(images)
     explained: list[Explained] = []
-    failures: list[str] = []
-    for path in progress(images, "explaining"):
-        try:
-            explained += _explain_picture(path, models, labels, request)
-        except ImageError as error:
-            failures.append(str(error))
+    failures = list(expansion.problems)
+    with Bar("pictures", len(expansion.files)) as bar:
+        for found in expansion.files:
+            try:
+                explained += _explain_picture(found.path, models, labels, request)
+            except ImageError as error:
+                failures.append(str(error))
+            bar.advance()
     return explained, failures
 
 
 def _explain_picture(
-    path: Path, models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
+    path: str, models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
 ) -> list["Explained"]:
     """Every face by every model; all models explain the labels that the first one found."""
     from mien.explain.page import Explained
@@ -201,10 +207,14 @@ def _explain_picture(
             spec, crop = model.analyzer.spec, crops_of_model[face]
             chances = model.analyzer.predict_crops(crop[None])[0]
             top = int(chances.argmax())
-            asked = _labels(asked or (spec.labels[top],), spec.labels)
-            findings, missing = study_face(model.analyzer.predictor, crop, asked, request, cascade=model.cascade)
+            asked = asked or (spec.labels[top],)  # by the first model; the others explain the same
+            names = _labels(asked, spec.labels)
+            try:
+                findings, missing = study_face(model.analyzer.predictor, crop, names, request, cascade=model.cascade)
+            except ValueError as error:  # patch and stride that do not fit the crop
+                raise ConfigError(f"{model.name}: {error}") from error
             entry = Explained(
-                source=str(path),
+                source=path,
                 face=face,
                 box_xyxy=tuple(found.boxes_xyxy[face].tolist()),
                 model=model.name,

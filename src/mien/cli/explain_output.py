@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from mien.explain.page import Explained
 
 OUTPUTS = (".png", ".svg", ".json", ".csv", ".npy")
-
-
-def progress(images: Sequence[Path], verb: str) -> Iterable[Path]:
-    """The pictures, with a bar on stderr while there are several."""
-    from rich.console import Console
-    from rich.progress import track
-
-    several = len(images) > 1 and sys.stderr.isatty()
-    return track(images, verb, console=Console(stderr=True), transient=True, disable=not several)
 
 
 def write(explained: Sequence["Explained"], path: Path, *, by_label: bool) -> None:
@@ -71,6 +62,8 @@ def _table(entries: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mien.cli.writers import printable
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("source", "face", "model", "method", "label"):
         table.add_column(name, overflow="fold")
@@ -80,7 +73,7 @@ def _table(entries: Sequence[dict[str, Any]]) -> None:
     for name in numbers:
         table.add_column(name, justify="right")
     for entry in entries:
-        about = (entry["source"], str(entry["face"]), entry["model"], entry["method"], entry["label"])
+        about = (printable(entry["source"]), str(entry["face"] + 1), entry["model"], entry["method"], entry["label"])
         chance = "" if entry["probability"] is None else f"{entry['probability']:.3f}"
         table.add_row(*about, chance, *_strongest(entry), *(_areas(entry["check"]) if checked else ()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
