@@ -20,9 +20,9 @@ from mien.preprocess import InputSpec
 KEY = "mien"  # the metadata entry
 FORMAT = 1
 
-FER2013_LANDMARKS = ((0.30, 0.38), (0.68, 0.38), (0.48, 0.59), (0.33, 0.76), (0.64, 0.76))
+FER2013_LANDMARKS = ((0.314, 0.391), (0.686, 0.391), (0.5, 0.6), (0.35, 0.759), (0.65, 0.759))
 """Left eye, right eye, nose, left and right mouth corner (as the viewer sees them), in crop units:
-medians that a detector finds on FER-2013's own crops (docs/crop-geometry.md)."""
+medians that two detectors find on FER-2013's own crops, made symmetric (docs/crop-geometry.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
