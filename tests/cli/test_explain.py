@@ -45,15 +45,13 @@ def explain(tiny_onnx: Path, face_png: Path) -> Explain:
 @pytest.fixture
 def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run without global pooling; only its loading is made up."""
-    import torch
-    from torch import nn
-
-    import mien.training.run
-
+    torch = pytest.importorskip("torch")
+    run = pytest.importorskip("mien.training.run")
+    nn = torch.nn
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(4 * 11 * 11, 7))
     spec = ModelSpec(name="dense", labels=FER7)
-    monkeypatch.setattr(mien.training.run, "load_model", lambda _path: (net, spec))
+    monkeypatch.setattr(run, "load_model", lambda _path: (net, spec))
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
 

@@ -145,7 +145,7 @@ def test_png_and_svg_by_the_ending(tmp_path: Path) -> None:
         canvas.save(tmp_path / name)
     assert (tmp_path / "f.png").read_bytes()[:4] == b"\x89PNG"
     assert "&lt;A &amp; B&gt;" in (tmp_path / "f.svg").read_text(encoding="utf-8")
-    with pytest.raises(ConfigError, match="written as .png or .svg"):
+    with pytest.raises(ConfigError, match=r"written as \.png or \.svg"):
         canvas.save(tmp_path / "f.pdf")
     with pytest.raises(ConfigError, match="cannot write it"):
         canvas.save(tmp_path / "missing" / "f.png")

@@ -113,9 +113,8 @@ def command(  # noqa: PLR0913 - one parameter an option
     explained, failures = _explain_all(images, models, wanted, request)
     for one in models:
         if check and one.cascade is None:
-            complain(
-                f"{one.name}: no randomisation check: it needs onnx (pip install 'mien[train]') and weights that are not int8"
-            )
+            needs = "it needs onnx (pip install 'mien[train]') and weights that are not int8"
+            complain(f"{one.name}: no randomisation check: {needs}")
     if grid is not Grid.METHODS or method:  # a grid of all methods shows what is missing, and that is no fault
         failures += sorted({f"{entry.model}: {why}" for entry in explained for why in entry.missing.values()})
     for failure in failures:

@@ -127,7 +127,7 @@ class Canvas:
             if path.suffix.lower() == ".svg":
                 path.write_text(self.svg(), encoding="utf-8")
             elif path.suffix.lower() == ".png":
-                self.png().save(path, optimize=True)
+                self.png().save(path)
             else:
                 raise ConfigError(f"{path}: pictures are written as .png or .svg")
         except OSError as error:
@@ -207,7 +207,7 @@ def _dashes(points: tuple[Point, ...], dash: float) -> list[list[Point]]:
 def _svg_shape(shape: _Picture | _Line | _Text) -> str:
     if isinstance(shape, _Picture):
         buffer = io.BytesIO()
-        PIL.Image.fromarray(shape.pixels).save(buffer, "PNG", optimize=True)
+        PIL.Image.fromarray(shape.pixels).save(buffer, "PNG")
         data = base64.b64encode(buffer.getvalue()).decode("ascii")
         place = f'x="{shape.x:g}" y="{shape.y:g}" width="{shape.width:g}" height="{shape.height:g}"'
         return f'<image {place} preserveAspectRatio="none" href="data:image/png;base64,{data}"/>'
