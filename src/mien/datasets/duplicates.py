@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 THUMBNAIL_PX = 32
 HASH_SIDE = 8  # 8 x 8 frequencies: 64 bits
 MAX_DISTANCE = 4  # bits of 64
-MIN_CORRELATION = 0.97  # of two thumbnails; JPEG at quality 50 keeps 0.98 and more
+MIN_CORRELATION = 0.8
+"""Of two thumbnails with close hashes. JPEG at quality 50 keeps 0.99; among 12,000 training images of FER-2013 the 166
+pairs with close hashes and other pixels all lie above 0.8, and those looked at show one photograph each."""
 
 Thumbnails = NDArray[np.float32]
 """(N, 32, 32), 0 to 255."""

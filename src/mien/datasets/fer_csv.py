@@ -45,7 +45,8 @@ def read_fer_csv(file: IO[bytes], source: str) -> Iterator[CsvImage]:
     Raises:
         DataError: a column is missing, or an emotion code or usage is unknown.
     """
-    rows = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    rows = csv.reader(text)
     try:
         columns = _column_names(next(rows, []))
         if missing := {"emotion", "pixels"} - set(columns):
@@ -62,6 +63,8 @@ def read_fer_csv(file: IO[bytes], source: str) -> Iterator[CsvImage]:
             yield CsvImage(item, image, fault)
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{source} cannot be read as CSV ({error}): fetch it again") from error
+    finally:
+        text.detach()  # the caller closes the file
 
 
 def parse_pixels(text: str) -> tuple[NDArray[np.uint8] | None, str]:

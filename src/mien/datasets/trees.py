@@ -3,6 +3,8 @@
 Nothing is unpacked to the disk: archive members are read in memory.
 """
 
+import bz2
+import gzip
 import hashlib
 import io
 import lzma
@@ -11,10 +13,10 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
 
 from mien.errors import DataError
 from mien.hub import sha256_of
@@ -168,10 +170,40 @@ class TarTree:
     @contextmanager
     def _opened(self) -> Iterator[tarfile.TarFile]:
         try:
-            with tarfile.open(self.path, "r|*") as archive:
-                yield archive
+            with self.path.open("rb") as file, _decompressed(file) as stream:
+                watched = _Watched(stream)
+                with tarfile.open(fileobj=cast(IO[bytes], watched), mode="r|") as archive:
+                    yield archive
+                if watched.tail.strip(b"\0") or len(watched.tail) < tarfile.BLOCKSIZE:
+                    raise EOFError("it is cut short")  # tarfile takes a missing end for the end
         except (OSError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
             raise DataError(f"{self.path} cannot be read as a tar archive ({error}): download it again") from error
+
+
+class _Watched:
+    """A stream that remembers its last block: a whole tar archive ends in zeros."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.tail = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.tail = (self.tail + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+
+def _decompressed(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    """The content of a file that may be packed; told by its first bytes."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.BZ2File(file))
+    if start == b"\xfd7zXZ\0":
+        return cast(IO[bytes], lzma.LZMAFile(file))
+    return nullcontext(file)
 
 
 def open_tree(path: Path) -> Tree:
