@@ -150,9 +150,10 @@ def _anywhere(size_wh: tuple[int, int], picture_wh: tuple[int, int]) -> Rects:
 
 def _overlaps(rects: Rects, others: Rects) -> NDArray[np.int64]:
     """`(N, M)` pixels that each of `(N, 4)` shares with each of `(M, 4)`."""
-    top_left = np.maximum(rects[:, None, :2], others[None, :, :2])
-    bottom_right = np.minimum(rects[:, None, 2:], others[None, :, 2:])
-    return np.asarray(np.maximum(bottom_right - top_left, 0).prod(axis=2), np.int64)
+    left, top, right, bottom = rects.T[:, :, None]
+    width = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0])
+    height = np.minimum(bottom, others[:, 3]) - np.maximum(top, others[:, 1])
+    return np.asarray(np.maximum(width, 0) * np.maximum(height, 0), np.int64)
 
 
 def _distance(rects: Rects, box: Rect) -> NDArray[np.float64]:

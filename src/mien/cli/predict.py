@@ -68,7 +68,7 @@ def command(
     if expansion.files:
         done = _predict(expansion.files, format, output, model=model, detector=detector, strict=strict)
     failed = len(expansion.files) + len(expansion.problems) - done
-    if done + failed > 1 or expansion.skipped:
+    if done + failed > 1 or (done and expansion.skipped):
         _summarise(done, failed, expansion.skipped)
     if failed:
         raise typer.Exit(1 if done else 2)

@@ -61,10 +61,8 @@ def _search(folder: str, expansion: Expansion) -> None:
             expansion.skipped += 1
     if len(expansion.files) == before:
         others = expansion.skipped - skipped
-        holds = f"only {others} other file{'s' * (others != 1)}" if others else "nothing"
-        expansion.problems.append(
-            f"{folder}: no pictures in this folder, {holds}: name a folder with JPEG or PNG files"
-        )
+        holds = f"only {others} other file{'s' * (others != 1)}" if others else "it is empty"
+        expansion.problems.append(f"{folder}: no pictures there, {holds}: name a folder with JPEG or PNG files")
 
 
 def _walk(folder: str, expansion: Expansion) -> Iterator[str]:
