@@ -33,6 +33,7 @@ IN_WHEEL = (
     "mien/py.typed",
     "mien/weights/centerface.onnx",
     "mien/weights/default.onnx",
+    "mien/datasets/kaggle_to_ferplus.csv.gz",
     ".dist-info/licenses/LICENSE",
     ".dist-info/licenses/THIRD_PARTY_NOTICES",
 )

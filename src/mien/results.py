@@ -17,7 +17,7 @@ class Quality:
     size_px: float  # shorter side of the box in the whole picture
     blur: float  # 0 sharp .. 1 no detail left
     tilt_deg: float | None  # roll in the picture plane, clockwise positive; None without landmarks
-    turn_ratio: float | None  # yaw proxy in [-1, 1]: 0 frontal, +1 nose at the viewer's right eye; None without landmarks
+    turn_ratio: float | None  # yaw in [-1, 1]: 0 frontal, +1 nose at the viewer's right eye; None without landmarks
 
     def to_dict(self) -> dict[str, float | None]:
         """JSON-safe form."""

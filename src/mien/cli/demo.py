@@ -27,7 +27,7 @@ def command(
     typer.echo(f"$ mien predict {photo} --output {annotated}", err=True)
     predict.command([str(photo)], output=annotated, model=model)
     typer.echo(f"\n$ mien explain {photo} --output {heatmap}", err=True)
-    explain.command([photo], model=[model], output=[heatmap])
+    explain.command([str(photo)], model=[model], output=[heatmap])
     typer.echo(f"\nSee {annotated / photo.name} and {heatmap}", err=True)
 
 
