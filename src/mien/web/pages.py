@@ -1,16 +1,23 @@
 """The pages: static frames that modules in the browser fill through the API."""
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, send_file
+from flask import Blueprint, Response, current_app, render_template, send_file
 
 from mien import __version__
 from mien.web import samples
+from mien.web.errors import Problem
 
 blueprint = Blueprint("pages", __name__)
 
 
-def _settings() -> dict[str, object]:
+PAGES = (("/", "Photos"),)
+"""Address and name of what the navigation shows."""
+
+
+def _frame(here: str) -> dict[str, object]:
     shared = current_app.extensions["mien"]
     return {
+        "here": here,
+        "pages": PAGES,
         "version": __version__,
         "needs_token": shared.settings.token is not None,
         "max_bytes": shared.settings.max_request_bytes,
@@ -21,13 +28,13 @@ def _settings() -> dict[str, object]:
 @blueprint.get("/")
 def photos() -> str:
     """Pictures: upload, faces, heatmaps."""
-    return render_template("photos.html", samples=samples.available(), **_settings())
+    return render_template("photos.html", samples=samples.available(), **_frame("/"))
 
 
 @blueprint.get("/live")
 def live() -> str:
     """Camera."""
-    return render_template("live.html", **_settings())
+    return render_template("live.html", **_frame("/live"))
 
 
 @blueprint.get("/samples/<name>")
@@ -36,7 +43,7 @@ def sample(name: str) -> Response:
     for one in samples.available():
         if one.name == name:
             return send_file(one.path, mimetype=one.mimetype, max_age=3600)
-    return jsonify({}), 404  # type: ignore[return-value]
+    raise Problem(404, "there is no such sample")
 
 
 @blueprint.get("/favicon.ico")

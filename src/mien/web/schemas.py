@@ -1,6 +1,6 @@
 """The API's types, for its OpenAPI document: what requests may say, and what answers hold."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,7 +56,7 @@ class ExplainQuery(AnalyzeQuery):
     """Which faces are explained, and how."""
 
     method: Literal["occlusion", "cam"] = Field("occlusion", description="`cam` only where the model lists it.")
-    face: list[int] = Field(
+    face: list[Annotated[int, Field(ge=0)]] = Field(
         [0], description="Faces to explain, counted from 0 in the order of the result.", max_length=16
     )
     label: list[str] = Field([], description="Labels to explain; all if absent.", max_length=16)

@@ -1,0 +1,95 @@
+// Calls of the service's API; every failure becomes one sentence for people.
+const TOKEN_KEY = "mien-token";
+
+export class ApiError extends Error {
+  /** @param {string} message @param {string} kind last part of the problem's type @param {number} status */
+  constructor(message, kind, status) {
+    super(message);
+    this.kind = kind;
+    this.status = status;
+  }
+}
+
+function headers() {
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  return token ? { Authorization: `Bearer ${token}` } : {};
+}
+
+/** Sentences for problems that people can do something about; others show the server's own detail. */
+const WORDS = {
+  "too-large": "This file is too large. Save it smaller and try again.",
+  busy: "The service is busy right now. Try again in a moment.",
+  "rate-limited": "That was too many requests at once. Wait a second and try again.",
+  unauthorized: "The access token is missing or wrong.",
+  internal: "Something went wrong on the server. The next try starts afresh.",
+};
+
+async function failure(response) {
+  let problem = {};
+  try {
+    problem = await response.json();
+  } catch {
+    // a proxy's page, not the service's answer
+  }
+  const kind = (problem.type ?? "").split(":").pop() || `status-${response.status}`;
+  if (kind === "unauthorized") askForToken();
+  return new ApiError(WORDS[kind] ?? problem.detail ?? `The server answered ${response.status}.`, kind, response.status);
+}
+
+async function call(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: headers() });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError("The server cannot be reached. Check that it is running.", "unreachable", 0);
+  }
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
+function body(blob, name) {
+  const form = new FormData();
+  form.append("image", blob, name);
+  return form;
+}
+
+/** Loaded models; asks for the access token first where the service wants one. */
+export async function models() {
+  if (document.body.dataset.needsToken === "true" && !sessionStorage.getItem(TOKEN_KEY)) await askForToken();
+  return call("/api/v1/models");
+}
+
+/** Result of one picture: {source, width, height, faces, model}. */
+export async function analyze(blob, name, { model, detection = "full", signal } = {}) {
+  const query = new URLSearchParams({ detection, ...(model && { model }) });
+  const results = await call(`/api/v1/analyze?${query}`, { method: "POST", body: body(blob, name), signal });
+  return results[0];
+}
+
+/** Result of one picture and maps of the evidence in its faces. */
+export async function explain(blob, name, { model, method, faces = [0], labels = [], detection = "full", signal } = {}) {
+  const query = new URLSearchParams({ method, detection, ...(model && { model }) });
+  for (const face of faces) query.append("face", face);
+  for (const label of labels) query.append("label", label);
+  return call(`/api/v1/explain?${query}`, { method: "POST", body: body(blob, name), signal });
+}
+
+/** Shows the token's field; resolves when a token was entered. */
+function askForToken() {
+  const form = document.getElementById("token-form");
+  form.hidden = false;
+  form.querySelector("input").focus();
+  return new Promise((resolve) => {
+    form.addEventListener(
+      "submit",
+      (event) => {
+        event.preventDefault();
+        sessionStorage.setItem(TOKEN_KEY, new FormData(form).get("token"));
+        form.hidden = true;
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}
