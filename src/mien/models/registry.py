@@ -80,7 +80,7 @@ def info(name: str) -> Entry:
         ModelError: there is none.
     """
     if name.startswith("timm:"):
-        from mien.models.timm_net import timm_entry  # timm is slow to import
+        from mien.models.timm_net import timm_entry  # noqa: PLC0415 - it needs this module
 
         return timm_entry(name)
     if name not in _entries:

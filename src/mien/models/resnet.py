@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import timm
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from mien.models.registry import IMAGENET, register
@@ -18,7 +18,7 @@ TRANSFER_INPUT = replace(IMAGENET, size_hw=(197, 197))  # the least that keras-v
 class KerasOrder(Protocol):
     """A backbone whose layers can be told in the order in which Keras numbers them."""
 
-    def __call__(self, backbone: nn.Module, /) -> Iterator[nn.Module | None]:
+    def __call__(self, backbone: Any, /) -> Iterator[nn.Module | None]:
         """Each layer, None for one without weights (input, activation, pooling, sum)."""
 
 
@@ -63,7 +63,7 @@ class TransferNet(nn.Module):
 @register(input=TRANSFER_INPUT, source=CASE_STUDY, pretrained=("imagenet", "vggface2"), figure="70.94 %")
 def resnet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
     """The case study's ResNet-50 with dense 4096-1024-K; `keras`: strides and padding of keras-vggface."""
-    backbone = timm.create_model("resnet50", num_classes=0, global_pool="")
+    backbone: Any = timm.create_model("resnet50", num_classes=0, global_pool="")
     if keras:
         backbone.conv1 = keras_stem(backbone.conv1)
         backbone.maxpool = nn.MaxPool2d(3, stride=2)
@@ -75,7 +75,7 @@ def resnet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> 
 
 def keras_stem(conv: nn.Conv2d) -> nn.Conv2d:
     """The 7 x 7 stem with TensorFlow's "same" padding, which is uneven for even sizes."""
-    return Conv2dSame(conv.in_channels, conv.out_channels, conv.kernel_size, stride=conv.stride, bias=False)
+    return Conv2dSame(conv.in_channels, conv.out_channels, 7, stride=2, bias=False)
 
 
 def keras_batch_norm(backbone: nn.Module, *, eps: float) -> None:
@@ -85,7 +85,7 @@ def keras_batch_norm(backbone: nn.Module, *, eps: float) -> None:
             layer.eps, layer.momentum = eps, 0.01
 
 
-def _keras_order(backbone: nn.Module) -> Iterator[nn.Module | None]:
+def _keras_order(backbone: Any) -> Iterator[nn.Module | None]:
     """173 layers: input, stem, 4 projecting blocks of 12 and 12 others of 10."""
     yield from (None, backbone.conv1, backbone.bn1, None, None)
     for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):

@@ -1,6 +1,7 @@
 """Squeeze-and-excitation networks (Hu et al. 2018): SENet-50 for transfer, small ResNets for 48 x 48 faces."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import timm
 import torch
@@ -20,7 +21,7 @@ SMALL = "He et al. 2016 with squeeze and excitation (Hu et al. 2018) and a 3 x 3
 )
 def senet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
     """SENet-50 with dense 4096-1024-K; `keras`: padding of keras-vggface (the strides are the same)."""
-    backbone = timm.create_model("legacy_seresnet50", num_classes=0, global_pool="")
+    backbone: Any = timm.create_model("legacy_seresnet50", num_classes=0, global_pool="")
     if keras:
         backbone.layer0.conv1 = keras_stem(backbone.layer0.conv1)
         backbone.pool0 = nn.MaxPool2d(3, stride=2)
@@ -106,7 +107,7 @@ def resnet34_se(num_classes: int, *, dropout: float = 0.3) -> nn.Module:
     return PooledConvNet(trunk, 512, num_classes=num_classes, dropout=dropout)
 
 
-def _keras_order(backbone: nn.Module) -> Iterator[nn.Module | None]:
+def _keras_order(backbone: Any) -> Iterator[nn.Module | None]:
     """The layers of keras-vggface's SENet-50: input, stem, 4 projecting blocks of 19 and 12 others of 17."""
     yield from (None, backbone.layer0.conv1, backbone.layer0.bn1, None, None)
     for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 import torch
@@ -21,9 +22,9 @@ class TimmNet(nn.Module):
     `global_pooling` is True where its head is average pooling and one dense layer, which class activation maps need.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Any) -> None:
         super().__init__()
-        self.net = net
+        self.net = net  # networks of timm share no base class that says what they have
         self.global_pooling = _pools_globally(net)
 
     @property
@@ -81,7 +82,7 @@ def grey_input(spec: InputSpec) -> InputSpec:
 
 def _build(wanted: str, num_classes: int, *, dropout: float = 0.0, channels: int = 3, input_size: int = 0) -> nn.Module:
     """The network with random weights; `input_size` is told to those that are built for one size only."""
-    options: dict[str, object] = {"num_classes": num_classes, "in_chans": channels, "drop_rate": dropout}
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels, "drop_rate": dropout}
     config = timm.get_pretrained_cfg(wanted)
     if input_size and config is not None and config.fixed_input_size:
         options["img_size"] = input_size
@@ -89,7 +90,7 @@ def _build(wanted: str, num_classes: int, *, dropout: float = 0.0, channels: int
 
 
 @torch.no_grad()
-def _pools_globally(net: nn.Module) -> bool:
+def _pools_globally(net: Any) -> bool:
     """Whether the head gives what pooling and one dense layer give, tried on a random map."""
     classifier = net.get_classifier()
     if not isinstance(classifier, nn.Linear) or classifier.in_features != net.num_features:

@@ -53,7 +53,7 @@ class Predictor:
         self._source = f"model of {len(model):,} bytes" if isinstance(model, bytes) else str(model)
         data = model if isinstance(model, bytes) else _read(Path(model))
         self._session = create_session(data, name=self._source, threads=threads)
-        self.spec = _read_spec(self._session, self._source)
+        self.spec = read_spec(self._session, self._source)
         self._chunk = _check_graph(self._session, self.spec, self._source)
         self.info = ModelInfo(
             name=self.spec.name,
@@ -123,7 +123,12 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
-def _read_spec(session: ort.InferenceSession, source: str) -> ModelSpec:
+def read_spec(session: ort.InferenceSession, source: str) -> ModelSpec:
+    """What the model in `session` says of itself; `source` names it in errors.
+
+    Raises:
+        ModelError: it was not exported by mien, or its metadata are damaged.
+    """
     metadata = session.get_modelmeta().custom_metadata_map
     if bundle.KEY not in metadata:
         raise ModelError(

@@ -1,5 +1,6 @@
 """Checkpoints: whole, written at once, read as data only."""
 
+import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -62,3 +63,30 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
         raise ModelError(f"{path} does not exist: name a run folder or a checkpoint") from error
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {str(error).splitlines()[0]}") from error
+
+
+def about(path: Path) -> Mapping[str, Any] | None:
+    """What a file of torch says of itself if it is a checkpoint of mien, else None.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        table = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # unpickling a damaged file can raise anything
+        raise ModelError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+    found: Mapping[str, Any] | None = table.get("about") if isinstance(table, Mapping) else None
+    return found
+
+
+def kept(run: Path) -> Path:
+    """The checkpoint that a run folder stands for: the last or the best one, as its recipe says.
+
+    Raises:
+        ModelError: the folder is no run.
+    """
+    try:
+        keep = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]["keep"]
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ModelError(f"{run} is no run: it has no readable recipe.json") from error
+    return run / f"{keep}.pt"

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mien.datasets.packed import Split
 from mien.errors import ConfigError, DataError
 from mien.labels import FERPLUS8, FERPLUS_COLUMNS
+from mien.models.pixels import fit_to
 from mien.preprocess import InputSpec
 from mien.training.recipe import Recipe
 
@@ -39,20 +40,7 @@ class DeviceData:
             batch = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device, non_blocking=True)
         batch = batch.float() / 255
         batch = batch[:, None] if batch.ndim == 3 else batch.permute(0, 3, 1, 2)
-        if batch.shape[1] == 3 and spec.channels == 1:
-            batch = (batch * batch.new_tensor((0.299, 0.587, 0.114))[:, None, None]).sum(1, keepdim=True)
-        if tuple(batch.shape[2:]) != spec.size_hw:
-            shrink = spec.size_hw[0] < batch.shape[2]
-            batch = F.interpolate(batch, spec.size_hw, mode="bilinear", align_corners=False, antialias=shrink)
-        return batch.expand(-1, spec.channels, -1, -1)
-
-
-def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """Pixels (N, C, H, W) in [0, 1] to network input."""
-    if spec.bgr:
-        pixels = pixels.flip(1)
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    return (pixels - mean) / std
+        return fit_to(batch, spec)
 
 
 def place(split: Split, labels: tuple[str, ...], recipe: Recipe, device: torch.device) -> DeviceData:

@@ -12,15 +12,20 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mien.errors import TrainingError
+from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
 from mien.training import augment, losses, optim
 from mien.training.checkpoint import Checkpoint
-from mien.training.data import DeviceData, normalise
+from mien.training.data import DeviceData
 from mien.training.distributed import World
 from mien.training.recipe import Recipe
 
-Teacher = Callable[[Tensor], Tensor]
-"""Pixels (N, C, H, W) in [0, 1] of the student's own view to probabilities (N, K) at the distillation temperature."""
+
+class Teacher(Protocol):
+    """Who a student learns from beside the labels."""
+
+    def __call__(self, pixels: Tensor, /) -> Tensor:
+        """Pixels (N, C, H, W) in [0, 1] of the student's own view to probabilities (N, K) at its temperature."""
 
 
 class Reporter(Protocol):

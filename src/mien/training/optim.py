@@ -36,7 +36,7 @@ def rate(recipe: Recipe, step: int, steps: int) -> float:
     if recipe.schedule == "cosine":
         done = min(1.0, max(0, step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps))
         return warm * (recipe.lr_final + (1 - recipe.lr_final) * (1 + math.cos(math.pi * done)) / 2)
-    if recipe.schedule == "inverse":
+    if recipe.schedule in ("inverse", "plateau"):
         return warm / (1 + recipe.lr_final * step)
     return warm
 

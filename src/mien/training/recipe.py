@@ -19,6 +19,8 @@ class Recipe:
     dropout: float | None = None  # None: the network's own default
     pretrained: str = "none"  # none, imagenet, vggface2, or a path to weights
     frozen_layers: int = 0  # the first N layers of a pre-trained backbone stay as they are, batch norm excepted
+    layout: Literal["torch", "keras"] = "torch"  # strides, padding and batch norm of the start; its weights decide
+    channels: int = 0  # 0: the network's own; networks of timm take 1 or 3
 
     # the data
     seed: int = 0
@@ -59,7 +61,7 @@ class Recipe:
     layer_decay: float = 1.0  # rate of a layer = lr * this ** (distance from the head)
     schedule: Literal["constant", "cosine", "onecycle", "plateau", "inverse"] = "cosine"
     warmup_steps: int = 500
-    lr_final: float = 0.0  # cosine ends here, as a share of lr; inverse: decay per step, Keras' SGD(decay=)
+    lr_final: float = 0.0  # cosine ends here, as a share of lr; inverse, plateau: decay per step, Keras' SGD(decay=)
     plateau_factor: float = 0.5
     plateau_patience: int = 5  # epochs without a better validation accuracy
     label_smoothing: float = 0.1

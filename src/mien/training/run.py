@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -15,17 +15,20 @@ import torch
 from torch import nn
 
 import mien
-from mien import hub, models
+from mien import hub
 from mien.bundle import ModelSpec, encode_weights
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, ModelError
 from mien.preprocess import InputSpec
-from mien.training import checkpoint, data
+from mien.training import checkpoint, data, transfer
 from mien.training import recipe as recipes
 from mien.training.checkpoint import Checkpoint
 from mien.training.distributed import World
-from mien.training.engine import Engine, Reporter, Teacher
+from mien.training.engine import Engine, Reporter
 from mien.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mien.training.distill import Teachers
 
 LICENCE = (
     "trained on FER-2013 (public research data, image rights unverified) by mien; "
@@ -42,6 +45,7 @@ class Job:
     output: Path
     name: str = ""  # of the model; the network's own when empty
     start: "Start | None" = None  # trained weights to go on from
+    teachers: "Teachers | None" = None  # models that the student learns from
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +57,7 @@ class Start:
     weights: Mapping[str, torch.Tensor]
 
 
-def prepare(
-    job: Job, world: World, *, teacher: Teacher | None = None, reporter: Reporter | None = None, resume: bool = False
-) -> Engine:
+def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume: bool = False) -> Engine:
     """An engine ready to run, its folder made; with `resume`, where the last checkpoint left off.
 
     Raises:
@@ -63,18 +65,23 @@ def prepare(
         DataError: a split that is needed is empty.
         ModelError: the network is unknown, or the checkpoint is damaged.
     """
-    recipe = job.recipe
+    recipe = transfer.settle(job.recipe)
     dataset = job.data
     train, validation = dataset.split("train"), dataset.split("validation")
     labels = data.task_labels(dataset.labels, recipe)
-    entry = models.info(recipe.model)
-    spec = entry.input if job.start is None else InputSpec.from_dict(job.start.about["input"])
-    if recipe.input_size:
-        spec = replace(spec, size_hw=(recipe.input_size, recipe.input_size))
+    if job.teachers is not None and job.teachers.labels != labels:
+        raise ConfigError(f"the teachers know {', '.join(job.teachers.labels)}, the data {', '.join(labels)}")
+    if job.start is None:
+        spec = transfer.input_spec(recipe)
+    else:
+        spec = InputSpec.from_dict(job.start.about["input"])
+        if recipe.input_size:
+            spec = replace(spec, size_hw=(recipe.input_size, recipe.input_size))
     about = {
         "name": job.name or recipe.model,
         "recipe": recipe.to_dict(),
         "start": None if job.start is None else {"source": job.start.source, "data": job.start.about["data"]},
+        "teachers": [] if job.teachers is None else [dict(one) for one in job.teachers.about],
         "labels": list(labels),
         "input": asdict(spec),
         "data": {
@@ -90,12 +97,12 @@ def prepare(
     engine = Engine(
         recipe=recipe,
         spec=spec,
-        model=_network(job, len(labels), fresh=state is None),
+        model=_network(recipe, job.start, len(labels), fresh=state is None),
         train=data.place(train, labels, recipe, world.device),
         validation=data.place(validation, labels, plain, world.device),
         about=about,
         world=world,
-        teacher=teacher,
+        teacher=job.teachers,
         reporter=reporter,
         save=lambda state, better: write(job.output, state, better=better),
     )
@@ -107,11 +114,14 @@ def prepare(
     return engine
 
 
-def _network(job: Job, num_classes: int, *, fresh: bool) -> nn.Module:
+def _network(recipe: Recipe, start: Start | None, num_classes: int, *, fresh: bool) -> nn.Module:
     """The network of a run: with the weights it starts from, unless a checkpoint brings them."""
-    model = build(job.recipe, num_classes)
-    if fresh and job.start is not None:
-        load_matching(model, job.start.weights, source=job.start.source)
+    model = transfer.build(recipe, num_classes)
+    if fresh and start is not None:
+        load_matching(model, start.weights, source=start.source)
+    elif fresh:
+        transfer.load_pretrained(model, recipe)
+    transfer.freeze(model, recipe, trained=start is not None)
     return model
 
 
@@ -142,7 +152,7 @@ def load_start(name: str) -> Start:
         path = hub.resolve(name).with_suffix(".safetensors")
     if path.suffix == ".safetensors":
         return _read_weights(path, name)
-    state = checkpoint.load(_kept(path) if path.is_dir() else path)
+    state = checkpoint.load(checkpoint.kept(path) if path.is_dir() else path)
     return Start(name, state.about, state.weights)
 
 
@@ -173,12 +183,6 @@ def _read_weights(path: Path, name: str) -> Start:
         raise ModelError(f"{path} is no weights file of mien, or is damaged: {error}") from error
 
 
-def build(recipe: Recipe, num_classes: int) -> nn.Module:
-    """The recipe's network with random weights."""
-    options = {} if recipe.dropout is None else {"dropout": recipe.dropout}
-    return models.create(recipe.model, num_classes, **options)
-
-
 def write(folder: Path, state: Checkpoint, *, better: bool) -> None:
     """Checkpoints and history; each file is whole at any moment."""
     checkpoint.save(state, folder / "last.pt")
@@ -205,7 +209,7 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
     about = start.about
     recipe = recipes.from_dict(about["recipe"], source=str(run))
     labels = tuple(about["labels"])
-    model = build(recipe, len(labels))
+    model = transfer.build(recipe, len(labels))
     if missing := load_matching(model, start.weights, source=str(run)):
         raise ModelError(f"{run}: {missing[0]} does not fit {recipe.model}")
     spec = ModelSpec(
@@ -234,14 +238,6 @@ def _cam_weights(model: nn.Module) -> str | None:
     return encode_weights(classifier.weight.detach().cpu().numpy())
 
 
-def _kept(folder: Path) -> Path:
-    try:
-        keep = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["recipe"]["keep"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise ModelError(f"{folder} is no run: it has no readable recipe.json") from error
-    return folder / f"{keep}.pt"
-
-
 def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkpoint | None:
     last = folder / "last.pt"
     if not last.exists():
@@ -255,6 +251,9 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
             f"{folder} was trained with {changed[0]} = {was[changed[0]]!r}, not {now[changed[0]]!r}: "
             "resume it with its own recipe, or name another --output"
         )
+    if [one["sha256"] for one in state.about.get("teachers", [])] != [one["sha256"] for one in about["teachers"]]:
+        names = ", ".join(one["name"] for one in state.about.get("teachers", [])) or "no teachers"
+        raise ConfigError(f"{folder} learned from {names}: resume it with the same teachers in the same order")
     if state.about["data"]["digests"] != about["data"]["digests"]:
         raise ConfigError(f"{folder} was trained on other images, labels or votes than {about['data']['digests']}")
     return state

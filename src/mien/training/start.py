@@ -9,10 +9,10 @@ from mien import models
 from mien.datasets import packed
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
-from mien.training import distributed, run
+from mien.training import distill, distributed, run
 from mien.training import recipe as recipes
 from mien.training.distributed import World
-from mien.training.engine import Engine, Reporter, Teacher
+from mien.training.engine import Engine, Reporter
 from mien.training.recipe import Recipe
 from mien.training.reporters import Several, TensorBoard, Terminal
 from mien.training.run import Job
@@ -28,13 +28,12 @@ class Order:
     data: Path
     output: Path
     exclude: Path | None = None  # names to leave out, one a line
+    teachers: tuple[str, ...] = ()  # models that the student learns from
     resume: bool = False
     device: str = "auto"
 
 
-def train(
-    order: Order, *, watch: bool = False, tensorboard: bool = False, teacher: Teacher | None = None
-) -> str | None:
+def train(order: Order, *, watch: bool = False, tensorboard: bool = False) -> str | None:
     """Train as ordered; a sentence about the result on rank 0, None on others.
 
     Raises:
@@ -42,7 +41,7 @@ def train(
     """
     world = distributed.join(order.device)
     try:
-        engine = prepare(order, world, teacher=teacher)
+        engine = prepare(order, world)
         if world.writes:
             terminal = Terminal(engine.recipe.epochs, watch=watch)
             several: list[Reporter] = [terminal]
@@ -58,7 +57,7 @@ def train(
         distributed.leave()
 
 
-def prepare(order: Order, world: World, *, teacher: Teacher | None = None) -> Engine:
+def prepare(order: Order, world: World) -> Engine:
     """The engine that carries out `order`."""
     start = run.load_start(order.start) if order.start else None
     recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
@@ -66,8 +65,9 @@ def prepare(order: Order, world: World, *, teacher: Teacher | None = None) -> En
     dataset = load_data(order.data, size_hw, seed=recipe.seed)
     if order.exclude is not None:
         dataset = without(dataset, order.exclude)
-    job = Job(recipe, dataset, order.output, start=start)
-    return run.prepare(job, world, teacher=teacher, resume=order.resume)
+    teachers = distill.load(order.teachers, temperature=recipe.distill_temperature) if order.teachers else None
+    job = Job(recipe, dataset, order.output, start=start, teachers=teachers)
+    return run.prepare(job, world, resume=order.resume)
 
 
 def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Recipe:
@@ -81,9 +81,8 @@ def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Re
         raise ConfigError(f"name a recipe ({', '.join(recipes.names())}) or a model to start --from")
     if started is not None:
         recipe = recipes.read(name or "finetune")
-        recipe = recipes.override(
-            recipe, {"model": started["model"], "dropout": started.get("dropout")}, source=order.start
-        )
+        kept = {key: started[key] for key in ("model", "dropout", "layout", "channels") if key in started}
+        recipe = recipes.override(recipe, kept, source=order.start)
     elif name in recipes.names() or name.endswith(".toml"):
         recipe = recipes.read(name)
     elif name in models.names() or name.startswith("timm:"):
@@ -104,7 +103,7 @@ def load_data(path: Path, size_hw: tuple[int, int], *, seed: int) -> Dataset:
         return packed.load(path, only=("train", "validation"))
     if not path.is_dir():
         raise DataError(f"{path} is no prepared data set and no folder of class sub-folders")
-    from mien.datasets.folder import pack_class_folder  # only for folders
+    from mien.datasets.folder import pack_class_folder  # noqa: PLC0415 - lands with it
 
     return pack_class_folder(path, size_hw, seed=seed)
 

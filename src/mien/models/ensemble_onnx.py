@@ -1,0 +1,98 @@
+"""Several `.onnx` models merged into one graph, with each member's resizing and normalisation inside."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, compose, helper, numpy_helper, version_converter
+
+from mien.bundle import ModelSpec
+from mien.errors import ModelError
+from mien.models.ensemble import ENSEMBLE_INPUT, FLOOR, shares
+from mien.preprocess import InputSpec
+
+OPSET = 18  # the first whose Resize takes sizes of some axes and antialiases
+
+Member = tuple[onnx.ModelProto, ModelSpec]
+
+
+def merge(members: Sequence[Member], weights: Sequence[float] | None = None) -> onnx.ModelProto:
+    """One graph: `images` (N, 1, 48, 48) grey in [0, 1] to `logits` (N, K), whose softmax is the weighted mean.
+
+    Raises:
+        ModelError: labels differ, weights do not fit, or a member's graph cannot be brought to a common opset.
+    """
+    specs = [spec for _, spec in members]
+    parts = shares(specs, weights)
+    opset = max([OPSET, *(_opset(graph) for graph, _ in members)])
+    height, width = ENSEMBLE_INPUT.size_hw
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, height, width])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(specs[0].labels)])
+    graph = helper.make_graph([], "mien", [images], [logits])
+    merged = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="mien")
+    merged.ir_version = max(member.ir_version for member, _ in members)
+    for number, ((member, spec), part) in enumerate(zip(members, parts, strict=True)):
+        _add_member(merged, _at(member, opset, spec.name), spec, part, prefix=f"m{number}.")
+    means = [f"m{number}.share" for number in range(len(members))]
+    _add(merged, "Sum", means, "mean")
+    _add(merged, "Max", ["mean", _constant(merged, "floor", np.float32(FLOOR))], "floored")
+    _add(merged, "Log", ["floored"], "logits")
+    return merged
+
+
+def _add_member(merged: onnx.ModelProto, member: onnx.ModelProto, spec: ModelSpec, part: float, *, prefix: str) -> None:
+    """The member's nodes, between its own preprocessing and its weighted probabilities."""
+    inside = compose.add_prefix(member, prefix)
+    _add_preprocessing(merged, spec.input, prefix)
+    merged.graph.node.extend(inside.graph.node)
+    merged.graph.initializer.extend(inside.graph.initializer)
+    known = {(function.domain, function.name) for function in merged.functions}
+    merged.functions.extend(f for f in inside.functions if (f.domain, f.name) not in known)
+    domains = {entry.domain for entry in merged.opset_import}
+    merged.opset_import.extend(entry for entry in inside.opset_import if entry.domain not in domains)
+    temperature = _constant(merged, f"{prefix}temperature", np.float32(1 / spec.temperature))
+    _add(merged, "Mul", [f"{prefix}logits", temperature], f"{prefix}scaled")
+    _add(merged, "Softmax", [f"{prefix}scaled"], f"{prefix}probabilities", axis=1)
+    weight = _constant(merged, f"{prefix}weight", np.float32(part))
+    _add(merged, "Mul", [f"{prefix}probabilities", weight], f"{prefix}share")
+
+
+def _add_preprocessing(merged: onnx.ModelProto, spec: InputSpec, prefix: str) -> None:
+    """`images` in [0, 1] to the member's own size, channels and normalisation; grey is the same in RGB and BGR."""
+    name = "images"
+    if spec.size_hw != ENSEMBLE_INPUT.size_hw:
+        sizes = _constant(merged, f"{prefix}sizes", np.array(spec.size_hw, np.int64))
+        shrink = int(spec.size_hw[0] < ENSEMBLE_INPUT.size_hw[0])
+        how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
+        _add(merged, "Resize", [name, "", "", sizes], f"{prefix}resized", antialias=shrink, **how)
+        name = f"{prefix}resized"
+    if spec.channels == 3:
+        _add(merged, "Concat", [name] * 3, f"{prefix}repeated", axis=1)
+        name = f"{prefix}repeated"
+    mean, std = (np.array(values, np.float32)[None, :, None, None] for values in (spec.mean, spec.std))
+    _add(merged, "Sub", [name, _constant(merged, f"{prefix}mean", mean)], f"{prefix}centred")
+    _add(merged, "Div", [f"{prefix}centred", _constant(merged, f"{prefix}std", std)], f"{prefix}images")
+
+
+def _add(merged: onnx.ModelProto, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+    merged.graph.node.append(helper.make_node(kind, inputs, [output], name=f"{output}.{kind.lower()}", **attributes))
+
+
+def _constant(merged: onnx.ModelProto, name: str, value: NDArray[np.generic] | np.generic) -> str:
+    merged.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return name
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _at(model: onnx.ModelProto, opset: int, name: str) -> onnx.ModelProto:
+    if _opset(model) == opset:
+        return model
+    try:
+        return version_converter.convert_version(model, opset)
+    except RuntimeError as error:
+        raise ModelError(f"{name} cannot be brought to ONNX opset {opset}: export it again") from error
