@@ -54,8 +54,8 @@ def archive(kaggle_files: dict[str, bytes], tmp_path: Path) -> Callable[[str, st
                 for name, data in kaggle_files.items():
                     zipped.writestr(prefix + name, data)
             return path
-        packing: Any = ending.removeprefix(".tar").removeprefix(".")
-        with tarfile.open(path, f"w:{packing}") as tar:
+        mode: Any = f"w:{ending.removeprefix('.tar').removeprefix('.')}"
+        with tarfile.open(path, mode) as tar:
             for name, data in kaggle_files.items():
                 info = tarfile.TarInfo(prefix + name)
                 info.size = len(data)

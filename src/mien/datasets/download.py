@@ -73,13 +73,12 @@ def download_fer2013(out: Path) -> Path:
     return target
 
 
-def fer2013_fault(folder: Path, *, counts: dict[str, int] | None = None, sha256: str = FER2013_SHA256) -> str:
+def fer2013_fault(folder: Path) -> str:
     """What is wrong with a FER-2013 folder, against the pinned counts and hash; empty where nothing is."""
-    expected = FER2013_COUNTS if counts is None else counts
     try:
         items = list_items(FolderTree(folder).entries(), str(folder)).items
         found = Counter(item.usage for item in items)
-        for usage, n in expected.items():
+        for usage, n in FER2013_COUNTS.items():
             if found[usage] != n:
                 return f"{found[usage]:,} {usage} images, not {n:,}"
         hashes = {
@@ -89,7 +88,7 @@ def fer2013_fault(folder: Path, *, counts: dict[str, int] | None = None, sha256:
         }
     except (OSError, DataError) as error:
         return str(error)
-    return "" if folder_sha256(hashes) == sha256 else "its files have other content than the published ones"
+    return "" if folder_sha256(hashes) == FER2013_SHA256 else "its files have other content than the published ones"
 
 
 def _fetch_from_kaggle() -> Path:
