@@ -2,9 +2,7 @@
 
 import io
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError
 from mien.images import FORMATS, SUFFIXES, Limits, read_image, source_name, write_image
+from tests.bad_pictures import huge_png, jpeg_cut_in_half, one_pixel
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 BLOCK_PX = 16
@@ -38,19 +37,6 @@ def with_orientation(orientation: Any) -> bytes:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     return encoded(PIL.Image.fromarray(quarters()), "PNG", exif=exif)
-
-
-def huge_png(side_px: int) -> bytes:
-    """A valid grey PNG of `side_px` squared, written row by row: a decompression bomb of a few hundred kB."""
-    packer = zlib.compressobj(9)
-    row = bytes(1 + side_px)
-    pixels = b"".join([*(packer.compress(row) for _ in range(side_px)), packer.flush()])
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -265,17 +251,16 @@ def test_floating_point_and_32_bit_files_are_refused() -> None:
             read_image(encoded(PIL.Image.fromarray(samples), "TIFF"))
 
 
-JPEG = encoded(PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "JPEG")
 REFUSED_FILES = {
     "empty": (b"", "is empty"),
     "text": (b"this is no picture", "no picture that mien knows"),
     "HTML": (b"<!doctype html><title>Not found</title>", "no picture that mien knows"),
     "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n", "no picture that mien knows"),
     "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-    "truncated JPEG": (JPEG[: len(JPEG) // 2], "damaged or cut short"),
+    "truncated JPEG": (jpeg_cut_in_half(), "damaged or cut short"),
     "truncated PNG": (with_orientation(1)[:-40], "damaged or cut short"),
-    "JPEG header alone": (JPEG[:20], "no picture that mien knows"),
-    "1 x 1": (encoded(PIL.Image.new("RGB", (1, 1)), "PNG"), "1 x 1 pixels is too small"),
+    "JPEG header alone": (jpeg_cut_in_half()[:20], "no picture that mien knows"),
+    "1 x 1": (one_pixel(), "1 x 1 pixels is too small"),
     "a line": (encoded(PIL.Image.new("RGB", (500, 2)), "PNG"), "500 x 2 pixels is too small"),
     "20,000 x 20,000": (huge_png(20_000), "million pixels"),
     "10,000 x 10,000": (huge_png(10_000), "million pixels"),
@@ -293,6 +278,13 @@ def test_refused_files(tmp_path: Path, data: bytes, words: str) -> None:
     message = str(refusal.value)
     assert message.startswith(str(path))
     assert "\n" not in message
+
+
+def test_the_bomb_is_a_valid_picture() -> None:
+    with PIL.Image.open(io.BytesIO(huge_png(500))) as picture:
+        assert not np.asarray(picture).any()
+    with pytest.raises(ImageError, match="500 x 500"):
+        read_image(huge_png(500), limits=Limits(max_pixels=249_999))
 
 
 def test_a_bomb_is_refused_where_warnings_are_errors() -> None:

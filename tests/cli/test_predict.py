@@ -4,9 +4,7 @@ import csv
 import io
 import json
 import os
-import struct
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from tests.bad_pictures import huge_png, jpeg_cut_in_half, one_pixel
 
 from mien.cli import predict, progress
 from mien.cli.sources import Found, expand, output_paths
@@ -210,36 +209,12 @@ def test_output_that_is_a_file(predict_crops: Run, crop: Path) -> None:
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-def huge_png(side_px: int = 20_000) -> bytes:
-    """A valid black PNG, packed row by row: 400 million pixels in less than half a megabyte."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(6)
-    rows = b"".join([*(packer.compress(bytes(1 + side_px)) for _ in range(side_px)), packer.flush()])
-    header = struct.pack(">IIBBBBB", side_px, side_px, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def jpeg_cut_in_half() -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()[: buffer.tell() // 2]
-
-
-def one_pixel() -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.new("RGB", (1, 1)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 BAD_FILES = {
     "empty": (lambda: b"", "is empty"),
     "text named .jpg": (lambda: b"Dear reader", "no picture that mien knows: give a JPEG"),
     "truncated JPEG": (jpeg_cut_in_half, "damaged or cut short"),
     "1x1": (one_pixel, "1 x 1 pixels is too small"),
-    "20,000x20,000": (huge_png, "more than 80 million pixels: scale it down"),
+    "20,000x20,000": (lambda: huge_png(20_000), "more than 80 million pixels: scale it down"),
 }
 
 
