@@ -71,6 +71,22 @@ def test_json_is_stable(predict_crops: Run, crop: Path, tiny_onnx: Path) -> None
     assert entry["model"]["detector"] == "none"
 
 
+def structure(value: Any) -> Any:
+    """Keys, nesting and types."""
+    if isinstance(value, dict):
+        return {key: structure(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [structure(entry) for entry in value]
+    return type(value).__name__
+
+
+def test_json_is_as_documented(mien_command: Run, tiny_onnx: Path, grace_hopper: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    documented = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    run = mien_command("predict", grace_hopper, "--model", tiny_onnx, "--format", "json")
+    assert structure(json.loads(run.out)) == structure(documented)
+
+
 def test_json_keeps_names_and_number_lists_short(predict_crops: Run, crop: Path) -> None:
     path = crop.rename(crop.with_name("größe [\n1,\n2\n] 写真.png"))
     run = predict_crops(path, "--format", "json")

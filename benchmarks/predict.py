@@ -1,0 +1,178 @@
+"""How long `mien predict` takes: cold start, one crop on one core, a 640 x 480 photo end to end.
+
+    python benchmarks/predict.py [--output FILE.json]
+
+Wall time is what a user waits; CPU time (user and system, over all threads) is what the machine works, and is hardly
+moved by other programs that run meanwhile. Both are medians over repetitions, the detectors in turn in one run. Bars,
+for two free cores: first result under 1.5 s, one crop under 5 ms on one core, a photo under 150 ms with
+centerface and under 50 ms with yunet.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+import mien
+from mien import demo, hub
+from mien.errors import MienError
+from mien.images import read_image, write_image
+from mien.runtime.predictor import Predictor
+from mien.runtime.session import available_cpus
+
+PHOTO_WH = (640, 480)
+PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "pillow")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of one thing that was timed."""
+
+    what: str
+    wall_ms: float
+    cpu_ms: float
+    bar_ms: float | None = None
+    repetitions: int = 0
+
+    def row(self) -> str:
+        """One line of the table."""
+        bar = "" if self.bar_ms is None else f"{self.bar_ms:>8,.0f}  {'yes' if self.wall_ms < self.bar_ms else 'NO'}"
+        return f"{self.what:<58} {self.wall_ms:>9,.2f} {self.cpu_ms:>9,.2f} {bar}"
+
+
+def timed(what: str, call: Callable[[], object], *, repetitions: int, bar_ms: float | None = None) -> Timing:
+    """Medians over repetitions, after two that do not count."""
+    call(), call()
+    walls, cpus = [], []
+    for _ in range(repetitions):
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        call()
+        walls.append(time.perf_counter() - wall_s)
+        cpus.append(time.process_time() - cpu_s)
+    return Timing(what, 1000 * float(np.median(walls)), 1000 * float(np.median(cpus)), bar_ms, repetitions)
+
+
+def cold(what: str, command: Sequence[str], *, repetitions: int, bar_ms: float | None = None) -> Timing:
+    """From the start of a process to the first line on its stdout; CPU time of the whole process."""
+    walls, cpus = [], []
+    for _ in range(repetitions):
+        before, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise SystemExit(f"{' '.join(command)} wrote nothing")
+            walls.append(time.perf_counter() - wall_s)
+            process.stdout.read()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Timing(what, 1000 * float(np.median(walls)), 1000 * float(np.median(cpus)), bar_ms, repetitions)
+
+
+def photo_640() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The demo's portrait on a grey 640 x 480 picture."""
+    portrait = PIL.Image.fromarray(read_image(demo.portrait()))
+    portrait.thumbnail(PHOTO_WH)
+    photo = PIL.Image.new("RGB", PHOTO_WH, (128, 128, 128))
+    photo.paste(portrait, ((PHOTO_WH[0] - portrait.width) // 2, 0))
+    return np.array(photo)
+
+
+def on_one_core(call: Callable[[], Timing]) -> Timing:
+    """Keep this process on one core meanwhile, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return call()
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        return call()
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def measure(model: str, photo: Path, repetitions: int) -> list[Timing]:
+    """All timings."""
+    python = sys.executable
+    timings = [cold("python itself, starting", [python, "-c", "print(0)"], repetitions=repetitions)]
+    libraries = "import cv2, numpy, onnxruntime, PIL.Image; print(0)"
+    timings.append(
+        cold("import numpy, OpenCV, ONNX Runtime, Pillow", [python, "-c", libraries], repetitions=repetitions)
+    )
+    timings += [cold("import mien", [python, "-c", "import mien; print(0)"], repetitions=repetitions, bar_ms=150)]
+    crop = read_image(photo)[None, 100:148, 300:348]
+    predictor = Predictor(hub.resolve(model), threads=1)
+    many = 30 * repetitions
+    timings.append(
+        on_one_core(lambda: timed("one crop, one core", lambda: predictor.predict(crop), repetitions=many, bar_ms=5))
+    )
+    bars_ms = {"centerface": 150.0, "yunet": 50.0}
+    for detector, bar_ms in bars_ms.items():
+        command = [python, "-m", "mien", "predict", str(photo), "--model", model, "--detector", detector]
+        try:
+            analyzer = mien.load(model, detector=detector)
+        except MienError as error:
+            print(f"{detector}: not run: {error}", file=sys.stderr)
+            continue
+        if len(analyzer.analyze(photo)) != 1:
+            raise SystemExit(f"{detector} does not find the one face of the portrait")
+        what = f"mien predict, cold start to the first result, {detector}"
+        timings.append(cold(what, command, repetitions=repetitions, bar_ms=1500))
+        picture = read_image(photo)
+        what = f"640 x 480, detection alone, {detector}"
+        timings.append(timed(what, lambda: analyzer.detector.detect([picture]), repetitions=3 * repetitions))  # noqa: B023
+        what = f"640 x 480 JPEG to probabilities, {detector}"
+        timings.append(timed(what, lambda: analyzer.analyze(photo), repetitions=3 * repetitions, bar_ms=bar_ms))  # noqa: B023
+    return timings
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cpus": available_cpus(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--output", type=Path, help="write the figures here as JSON")
+    options = parser.parse_args()
+    about = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.jpg"
+        write_image(photo_640(), photo)
+        timings = measure(options.model, photo, options.repetitions)
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(f"{'median, milliseconds':<58} {'wall':>9} {'CPU':>9} {'bar':>8}  met")
+    for timing in timings:
+        print(timing.row())
+    if options.output:
+        info = Predictor(hub.resolve(options.model), threads=1).info.to_dict()
+        figures = {"machine": about, "model": info, "timings": [asdict(timing) for timing in timings]}
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
