@@ -35,7 +35,7 @@ def confusion_figure(confusion: Ints, labels: Sequence[str], *, show: Literal["c
     for (row, column), share in np.ndenumerate(of_row):
         text = f"{confusion[row, column]:,}" if show == "counts" else f"{100 * share:.0f}"
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.55 else INK, weight=weight)
+        axes.text(column, row, text, ha="center", va="center", color=_on(share), weight=weight)
     places = np.arange(len(labels))
     axes.set_xticks(places, labels, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(places, labels)
@@ -110,8 +110,11 @@ def coverage_figure(curve: CoverageCurve, *, threshold: float = 0.0) -> "Figure"
 
 def save(figure: "Figure", path: Path) -> None:
     """Write `figure` as PNG and as SVG; the suffix of `path` is replaced. Equal figures give equal files."""
+    from matplotlib import rc_context  # noqa: PLC0415 - optional
+
     figure.savefig(path.with_suffix(".png"), metadata={"Software": None})
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    with rc_context({"svg.hashsalt": "mien"}):  # the names inside would be random
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
@@ -143,6 +146,11 @@ def _figure(width_in: float, height_in: float) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, layout="constrained")
     return figure, figure.subplots()
+
+
+def _on(share: float) -> str:
+    """Colour of a number on the cell of a share: the one of higher contrast."""
+    return "white" if share > 0.62 else INK
 
 
 def _open_frame(axes: "Axes") -> None:

@@ -1,0 +1,58 @@
+"""Pictures that are whole, the same each time, and need nothing global."""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien.errors import MissingExtraError
+from mien.evaluation import metrics, plots
+from mien.evaluation.evaluate import Evaluation
+from mien.labels import FER7
+
+NAMES = ("confusion-counts", "confusion-shares", "reliability", "coverage")
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    generator = np.random.default_rng(0)
+    targets = generator.integers(0, 7, 200)
+    powers = np.exp(generator.normal(size=(200, 7)) + 2 * np.eye(7)[targets])
+    probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Evaluation(FER7, targets, probabilities, tuple(map(str, range(200))), threshold=0.4)
+
+
+def test_every_picture_is_written_twice_and_alike(evaluation: Evaluation, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        plots.write(evaluation, tmp_path / folder)
+    for name in NAMES:
+        with Image.open(tmp_path / "a" / f"{name}.png") as picture:
+            colours = picture.convert("RGB").getcolors(maxcolors=1 << 20)
+        assert colours is not None
+        assert len(colours) > 20  # something is drawn
+        for suffix in ("png", "svg"):
+            file = Path(f"{name}.{suffix}")
+            assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_labels_do_not_overlap(evaluation: Evaluation) -> None:
+    figure = plots.confusion_figure(evaluation.confusion, FER7, show="counts")
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
+    assert all(not first.overlaps(second) for first, second in pairwise(boxes))
+
+
+def test_shares_are_of_rows_and_an_empty_class_stays_blank() -> None:
+    confusion = metrics.confusion_matrix(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 2]), 3)
+    np.testing.assert_allclose(plots.shares(confusion), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 1]])
+
+
+def test_without_matplotlib_the_extra_is_named(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"mien\[train\]"):
+        plots.write(evaluation, tmp_path)
