@@ -7,11 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from mien.results import Face, Prediction  # noqa: TID253 - imported by a verb that runs
+if TYPE_CHECKING:
+    from mien.results import Face, Prediction
 
 NUMBERS = re.compile(r"\[\n((?:\s*-?[\d.e+-]+,?\n)+)\s*\]")
 """A list of numbers spread over lines; a JSON string holds no line break, so no string matches."""
@@ -20,7 +21,7 @@ NUMBERS = re.compile(r"\[\n((?:\s*-?[\d.e+-]+,?\n)+)\s*\]")
 class Writer(Protocol):
     """Writes predictions one after the other; nothing where there is none."""
 
-    def write(self, prediction: Prediction) -> None:
+    def write(self, prediction: "Prediction") -> None:
         """One picture."""
 
     def end(self) -> None:
@@ -42,7 +43,7 @@ class Table:
         self._emotion_width = max(len("no face"), *map(len, labels)) + 6
         self._widths = [max(3, len(label)) for label in labels]
 
-    def write(self, prediction: Prediction) -> None:
+    def write(self, prediction: "Prediction") -> None:
         """Write a line for each face, or one that says that there is none."""
         if not self._begun:
             self._begun = True
@@ -58,12 +59,12 @@ class Table:
     def end(self) -> None:
         """Nothing follows."""
 
-    def _emotion(self, face: Face) -> str:
+    def _emotion(self, face: "Face") -> str:
         text = f"{face.emotion}{'?' if face.uncertain else ''}"
         text = f"{text:<{self._emotion_width - 5}}{100 * face.confidence:>3.0f} %"
         return _style(text, bold=not face.uncertain)
 
-    def _percentages(self, face: Face) -> str:
+    def _percentages(self, face: "Face") -> str:
         cells = []
         for probability, width in zip(face.probabilities, self._widths, strict=True):
             text = f"{100 * float(probability):>{width}.0f}"
@@ -78,7 +79,7 @@ class Json:
         """The labels are in each entry."""
         self._before = "[\n"
 
-    def write(self, prediction: Prediction) -> None:
+    def write(self, prediction: "Prediction") -> None:
         """Write one entry."""
         # an undecodable byte of a file name is a lone surrogate: backslashreplace makes it a JSON escape
         text = json.dumps(prediction.to_dict(), ensure_ascii=not _is_utf8(), allow_nan=False, indent=2)
@@ -102,7 +103,7 @@ class Csv:
         self._heads = [*heads, "model", "sha256"]
         self._begun = False
 
-    def write(self, prediction: Prediction) -> None:
+    def write(self, prediction: "Prediction") -> None:
         """Write the rows of one picture."""
         if not self._begun:
             self._begun = True
@@ -133,7 +134,7 @@ class Csv:
 WRITERS: dict[str, Callable[[Sequence[str]], Writer]] = {"table": Table, "json": Json, "csv": Csv}
 
 
-def _centre(face: Face) -> str:
+def _centre(face: "Face") -> str:
     left, top, right, bottom = (float(value) for value in face.box_xyxy)
     return f"{(left + right) / 2:.0f},{(top + bottom) / 2:.0f}"
 
