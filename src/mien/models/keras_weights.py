@@ -97,7 +97,8 @@ def _fill(module: nn.Module, arrays: list[NDArray[np.float32]], *, source: str) 
         arrays = [arrays[0].transpose(3, 2, 0, 1), *arrays[1:]]  # (h, w, in, out) to (out, in, h, w)
     else:
         assert isinstance(module, nn.BatchNorm2d)
-        assert module.running_mean is not None and module.running_var is not None
+        assert module.running_mean is not None
+        assert module.running_var is not None
         targets = [module.weight, module.bias, module.running_mean, module.running_var]  # gamma, beta, mean, variance
     found, wanted = [array.shape for array in arrays], [tuple(target.shape) for target in targets]
     if found != wanted:
