@@ -136,13 +136,24 @@ def download(
     wait for the next bytes, not for the whole file.
 
     Raises:
-        DownloadError: the address is not http(s), the server refuses, the network fails on every try, or the bytes
-            are not the pinned ones.
+        DownloadError: the address is not http(s), the server refuses, the network fails on every try, the bytes are not
+            the pinned ones, or the disk cannot take them.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url} cannot be fetched: only http and https addresses can")
     if path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256:
         return path
+    try:
+        _fetch_checked(url, path, size=size, sha256=sha256, progress=progress, timeout_s=timeout_s)
+    except OSError as error:
+        raise DownloadError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _fetch_checked(
+    url: str, path: Path, *, size: int, sha256: str, progress: Progress | None, timeout_s: float
+) -> None:
+    """Fetch beside `path`, compare, and rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     resumed = partial.exists() and partial.stat().st_size > 0
@@ -155,7 +166,6 @@ def download(
         partial.unlink()
         raise DownloadError(f"{url} is not the file that mien expects: sha256 {got}, not {sha256}; nothing was kept")
     partial.replace(path)
-    return path
 
 
 def _fetch_with_retries(url: str, partial: Path, *, size: int, progress: Progress | None, timeout_s: float) -> None:

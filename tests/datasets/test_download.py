@@ -137,6 +137,12 @@ def test_refusals(
     assert not (tmp_path / "file.bin").exists()
 
 
+def test_a_place_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(DownloadError, match=r"taken/file\.bin cannot be written"):
+        fetch(server, tmp_path / "taken" / "file.bin")
+
+
 def test_only_web_addresses(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="only http and https"):
         hub.download("file:///etc/hostname", tmp_path / "file.bin", size=1, sha256=SHA256)

@@ -317,6 +317,13 @@ def test_out_that_holds_other_things_is_left_alone(kaggle: Path, tmp_path: Path)
     assert (out / "thesis.txt").read_bytes() == b"years of work"
 
 
+@pytest.mark.parametrize("layout", ["packed", "folders"])
+def test_out_that_cannot_be_written_is_named(kaggle: Path, tmp_path: Path, layout: str) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="taken/out cannot be written"):
+        prepare([kaggle], tmp_path / "taken/out", layout=layout)
+
+
 @pytest.mark.parametrize(("layout", "changes", "message"), [
     ("zip", {}, "layout 'zip' is unknown"),
     ("packed", {"protocol": "kaggle"}, "protocol 'kaggle' is unknown"),

@@ -1,7 +1,8 @@
 """Sources to splits: read, check, join the FER+ votes, write packed arrays or a tree of folders."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,16 +85,13 @@ def prepare(
         writer = TreeWriter(out, found.names)
     else:
         writer = PackedWriter(found.sizes(), found.names, options.size_hw, ferplus)
-    try:
+    with _discarding(writer, out):
         counts = found.read_into(writer, tell)
         if not options.allow_missing:
             _check_classes(counts)
         provenance = {**found.provenance(options, counts), **writer.describe()}
         tell("writing", 0, 0)
         writer.finish(out, provenance)
-    except BaseException:
-        writer.discard()
-        raise
     skipped: Counter[str] = sum((Counter(listing.skipped) for listing in found.listings), Counter())
     return PrepareReport(
         counts=counts, skipped=dict(skipped), unreadable=tuple(found.unreadable), provenance=provenance
@@ -187,6 +185,19 @@ class _Found:
 
 def _quiet(stage: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+@contextmanager
+def _discarding(writer: Writer, out: Path) -> Iterator[None]:
+    """Leave nothing behind when a run fails, and say so where the disk is the reason."""
+    try:
+        yield
+    except OSError as error:
+        writer.discard()
+        raise DataError(f"{out} cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        writer.discard()
+        raise
 
 
 def _check_layout(layout: str, out: Path, options: PrepareOptions) -> None:

@@ -116,13 +116,11 @@ class TreeWriter:
         self._partial = out.with_name(out.name + ".partial")
         self._sources = sources
         self._taken: set[str] = set()
-        shutil.rmtree(self._partial, ignore_errors=True)
-        for split in packed.SPLITS:
-            for label in FER7:
-                (self._partial / split / label).mkdir(parents=True)
 
     def add(self, planned: Planned, loaded: Loaded) -> None:
         """See `Writer`."""
+        if not self._taken:
+            self._make_folders()
         folder = f"{planned.split}/{FER7[planned.item.label]}"
         path = self._partial / folder / self._free_name(folder, planned)
         if loaded.data is not None:
@@ -143,6 +141,12 @@ class TreeWriter:
     def discard(self) -> None:
         """See `Writer`."""
         shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _make_folders(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        for split in packed.SPLITS:
+            for label in FER7:
+                (self._partial / split / label).mkdir(parents=True)
 
     def _free_name(self, folder: str, planned: Planned) -> str:
         """The file's own name; where it is taken, with the source's name behind it, then with a number."""
