@@ -152,7 +152,9 @@ def test_token(make_client: MakeClient, path: str, header: str | None, status: i
 
 @pytest.mark.parametrize("path", ["/", "/live", "/healthz", "/api/v1/models", "/nowhere", "/static/css/mien.css"])
 def test_headers_of_every_answer(client: FlaskClient, path: str) -> None:
-    headers = client.get(path).headers
+    answer = client.get(path)
+    answer.close()
+    headers = answer.headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy

@@ -9,7 +9,7 @@ from mien.web.errors import Problem
 blueprint = Blueprint("pages", __name__)
 
 
-PAGES = (("/", "Photos"),)
+PAGES = (("/", "Photos"), ("/live", "Live"))
 """Address and name of what the navigation shows."""
 
 

@@ -49,7 +49,8 @@ export class Heatmaps {
   /** Applies a choice and shows its maps; each model is asked once a method, for all emotions together. */
   async set(change) {
     Object.assign(this.chosen, change);
-    this.words.textContent = METHODS[this.chosen.method].words;
+    const { height, width } = this.answers[0].model.input;
+    this.words.textContent = `${METHODS[this.chosen.method].words} The network sees the face in ${width} × ${height} pixels, as here.`;
     await Promise.all(this.answers.map(async ({ model }, place) => {
       const pane = this.panes[place];
       if (!model.methods.includes(this.chosen.method)) return pane.refuse(`${model.name} has no class activation map.`);
