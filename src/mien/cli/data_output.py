@@ -32,7 +32,8 @@ def reading() -> Iterator[Callable[[str, int, int], None]]:
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)  # a file or a pipe gets no bar, nor the empty line that Rich leaves there
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
 
         def show(stage: str, done: int, total: int) -> None:
@@ -46,7 +47,8 @@ def reading() -> Iterator[Callable[[str, int, int], None]]:
 def fetching(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar for a download: bytes done, bytes in all."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)  # a file or a pipe gets no bar, nor the empty line that Rich leaves there
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"fetching {name}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
