@@ -119,10 +119,23 @@ def test_scale_of_an_unsigned_map_starts_at_zero() -> None:
     assert not any(text.startswith(("+", "−")) for text in texts(canvas))
 
 
+def test_a_few_pixels_do_not_darken_a_fine_map() -> None:
+    values = np.full((48, 48), 0.1, np.float32)
+    values[0, :5] = 1
+    fine, coarse = (Heatmap(values, "happy", method, scale=3.0) for method in ("saliency", "gradcam"))
+    assert display_limit(fine) == pytest.approx(0.3)
+    assert display_limit(coarse) == pytest.approx(3)
+    assert ">0.3" in texts(figure([[heatmap_panel(FACE, fine)]]))
+    assert "3" in texts(figure([[heatmap_panel(FACE, coarse)]]))
+    sparse = np.zeros((48, 48), np.float32)
+    sparse[0, 0] = 1
+    assert display_limit(Heatmap(sparse, "happy", "saliency")) == 1
+
+
 def test_contours_are_dashed_where_the_map_speaks_against() -> None:
     found = lines(figure([[heatmap_panel(FACE, half())]]))
     assert [("stroke-dasharray" in line) for line in found] == [False, False, True, True]
-    assert not lines(figure([[heatmap_panel(FACE, half(strength=0.01))]]))
+    assert not lines(figure([[heatmap_panel(FACE, half(strength=0.005))]]))
 
 
 def test_a_note_stands_where_a_map_is_missing() -> None:

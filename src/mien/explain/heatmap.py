@@ -21,6 +21,7 @@ class Method:
     meaning: str  # of the numbers, beside the scale bar
     signed: bool  # negative values speak against the label
     needs_run: bool  # gradients need torch and a run; the rest work on a plain .onnx
+    fine: bool = False  # differs from pixel to pixel: a few pixels stand far above the rest
 
 
 METHODS = {
@@ -28,8 +29,17 @@ METHODS = {
     for method in (
         Method(name="occlusion", title="Occlusion", meaning="fall of probability", signed=True, needs_run=False),
         Method(name="cam", title="CAM", meaning="share of the score (logit)", signed=True, needs_run=False),
-        Method(name="saliency", title="Saliency", meaning="|gradient of the score|", signed=False, needs_run=True),
-        Method(name="smoothgrad", title="SmoothGrad", meaning="|mean gradient|", signed=False, needs_run=True),
+        Method(
+            name="saliency",
+            title="Saliency",
+            meaning="|gradient of the score|",
+            signed=False,
+            needs_run=True,
+            fine=True,
+        ),
+        Method(
+            name="smoothgrad", title="SmoothGrad", meaning="|mean gradient|", signed=False, needs_run=True, fine=True
+        ),
         Method(name="gradcam", title="Grad-CAM", meaning="evidence for the score", signed=False, needs_run=True),
         Method(
             name="integrated-gradients",
@@ -37,6 +47,7 @@ METHODS = {
             meaning="share of the score (logit)",
             signed=True,
             needs_run=True,
+            fine=True,
         ),
     )
 }

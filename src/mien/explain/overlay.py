@@ -10,7 +10,8 @@ from mien.explain.canvas import ABOVE, FAINT, INK, SIDE, SMALL_SIZE, TEXT_SIZE, 
 from mien.explain.colour import over_face, scale_strip
 from mien.explain.heatmap import METHODS, Heatmap
 
-LEAST_PROBABILITY = 0.05  # an occlusion map that moves less than this is not blown up to full colour
+LEAST_PROBABILITY = 0.02  # an occlusion map that moves less than this is not blown up to full colour
+FINE_PERCENTILE = 99
 CONTOUR_AT = 0.5  # of the scale's end: drawn around the strongest places, dashed where they speak against
 
 
@@ -56,11 +57,14 @@ def blend(
 def display_limit(*heatmaps: Heatmap) -> float:
     """Magnitude in the method's unit that gets the full colour, common to all the maps.
 
-    An occlusion map whose probability hardly moves stays faint: its limit is never under `LEAST_PROBABILITY`.
+    The largest one; of maps that differ from pixel to pixel the `FINE_PERCENTILE`th, as Smilkov et al. (2017) show
+    them, lest a few pixels leave the rest dark. An occlusion map whose probability hardly moves stays faint.
     """
-    limits = [float(np.abs(heatmap.values).max(initial=0)) * heatmap.scale for heatmap in heatmaps]
+    magnitudes = np.concatenate([np.abs(heatmap.values).ravel() * heatmap.scale for heatmap in heatmaps])
+    fine = all(METHODS[heatmap.method].fine for heatmap in heatmaps)
+    limit = float(np.percentile(magnitudes, FINE_PERCENTILE)) if fine else 0.0
     least = LEAST_PROBABILITY if any(heatmap.method == "occlusion" for heatmap in heatmaps) else 0.0
-    return max(*limits, least) or 1.0
+    return max(limit or float(magnitudes.max(initial=0)), least) or 1.0
 
 
 def original_panel(crop: NDArray[np.uint8], *captions: str, title: str = "Original") -> Panel:
@@ -105,18 +109,23 @@ def _draw_face(canvas: Canvas, panel: Panel, x: float, y: float) -> None:
             points = [(x_face + px * width, y_face + py * height) for px, py in outline]
             canvas.line(points, colour="#000000", width=2.2, dash=0 if sign > 0 else 4)
             canvas.line(points, colour="#ffffff", width=1.1, dash=0 if sign > 0 else 4)
-    _draw_scale(canvas, panel.heatmap.method, limit, x, y + SIDE + 28)
+    _draw_scale(canvas, panel.heatmap, limit, x, y + SIDE + 28)
 
 
-def _draw_scale(canvas: Canvas, method: str, limit: float, x: float, y: float) -> None:
+def _draw_scale(canvas: Canvas, heatmap: Heatmap, limit: float, x: float, y: float) -> None:
     """Bar with numbers at its ends (and 0 in the middle of a signed one) and what they mean."""
-    signed = METHODS[method].signed
-    canvas.picture(x, y, width=SIDE, height=9, pixels=scale_strip(256, 8, signed=signed))
-    ticks = [(0.0, -limit, "start"), (0.5, 0.0, "middle"), (1.0, limit, "end")] if signed else [
-        (0.0, 0.0, "start"), (1.0, limit, "end")]  # fmt: skip
-    for place, value, anchor in ticks:
-        canvas.text(x + place * SIDE, y + 21, _number(value, signed=signed), size=SMALL_SIZE, anchor=anchor)
-    meaning = fit(METHODS[method].meaning, SIDE, SMALL_SIZE)
+    method = METHODS[heatmap.method]
+    canvas.picture(x, y, width=SIDE, height=9, pixels=scale_strip(256, 8, signed=method.signed))
+    raw = heatmap.values * heatmap.scale
+    most = (">" if raw.max() > limit * 1.001 else "") + _number(limit, signed=method.signed)
+    canvas.text(x + SIDE, y + 21, most, size=SMALL_SIZE, anchor="end")
+    if method.signed:
+        least = ("<" if raw.min() < -limit * 1.001 else "") + _number(-limit, signed=True)
+        canvas.text(x, y + 21, least, size=SMALL_SIZE)
+    canvas.text(
+        x + SIDE / 2 * method.signed, y + 21, "0", size=SMALL_SIZE, anchor="middle" if method.signed else "start"
+    )
+    meaning = fit(method.meaning, SIDE, SMALL_SIZE)
     canvas.text(x + SIDE / 2, y + 34, meaning, size=SMALL_SIZE, colour=FAINT, anchor="middle")
 
 
@@ -139,8 +148,6 @@ def _contours(values: NDArray[np.float32]) -> list[list[tuple[float, float]]]:
 
 def _number(value: float, *, signed: bool) -> str:
     """Two significant digits, with a true minus sign."""
-    if value == 0:
-        return "0"
     text = f"{abs(value):.2g}" if 0.001 <= abs(value) < 1000 else f"{abs(value):.1e}"
     return ("−" if value < 0 else "+" if signed else "") + text
 
