@@ -10,9 +10,9 @@ pipeline with alignment off. Bars: 95 % of the faces found, accuracy within 3 po
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ BLEND_RATIO = 0.06  # of the crop's side: over this the crop fades into the back
 BACKGROUNDS = ("brick", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "rocket")
 BATCH = 8
 
+Way = Callable[[Detections], Detections]
+"""What is done to detections before their faces are cropped."""
+
 
 @dataclass(frozen=True)
 class Pasted:
@@ -56,30 +59,34 @@ class Outcome:
     extra_faces: int
 
 
-class WithoutLandmarks:
-    """A detector whose landmarks are dropped, so that the box alone is cropped: alignment off.
+class Given:
+    """A detector that returns what was found before, so that every way to crop sees the same faces."""
 
-    `box_xyxy_ratio`, where given, is where the detector's box lies in a FER-2013 crop: then the crop has the same
-    geometry as an aligned one, and only stays tilted.
-    """
+    name = "given"
 
-    def __init__(self, detector: Detector, box_xyxy_ratio: Sequence[float] | None = None) -> None:
-        self._detector = detector
-        self._box = None if box_xyxy_ratio is None else np.array(box_xyxy_ratio, np.float32)
-        self.name = f"{detector.name}, alignment off"
+    def __init__(self, found: list[Detections]) -> None:
+        self._found = found
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Boxes as they are, or grown to the geometry of FER-2013's crops."""
-        return [self._reduce(found) for found in self._detector.detect(images)]
+        """What was given, one for each picture."""
+        return self._found
 
-    def _reduce(self, found: Detections) -> Detections:
-        boxes = found.boxes_xyxy
-        if self._box is not None:
-            centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-            side = np.sqrt(np.prod((boxes[:, 2:] - boxes[:, :2]) / (self._box[2:] - self._box[:2]), axis=1))[:, None]
-            corner = centre - side * (self._box[:2] + self._box[2:]) / 2
-            boxes = np.hstack([corner, corner + side])
-        return Detections(boxes, None, found.scores)
+
+def box_only(found: Detections) -> Detections:
+    """The detector's box is cropped as it is: alignment off."""
+    return Detections(found.boxes_xyxy, None, found.scores)
+
+
+def box_in_geometry(found: Detections, box_xyxy_ratio: Sequence[float]) -> Detections:
+    """The box grown so that the crop has the geometry of an aligned one, and only stays tilted.
+
+    `box_xyxy_ratio` is where the detector's box lies in a FER-2013 crop.
+    """
+    box, boxes = np.array(box_xyxy_ratio, np.float32), found.boxes_xyxy
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = np.sqrt(np.prod((boxes[:, 2:] - boxes[:, :2]) / (box[2:] - box[:2]), axis=1))[:, None]
+    corner = centre - side * (box[:2] + box[2:]) / 2
+    return Detections(np.hstack([corner, corner + side]), None, found.scores)
 
 
 @cache
@@ -130,10 +137,10 @@ def _inside_distance(centre_xy: Sequence[float], side_px: float, turn_deg: float
     return side_px / 2 - np.maximum(np.abs(u), np.abs(v))
 
 
-def judge(pasted: Pasted, faces: Sequence[Face]) -> Outcome:
+def judge(pasted: Pasted, found: Detections, faces: Sequence[Face]) -> Outcome:
     """Match by place and size: box centre within a quarter of the crop's side, side between 0.4 and 1.6 of it."""
-    matches = [face for face in faces if _matches(pasted, face.box_xyxy)]
-    label = int(matches[0].probabilities.argmax()) if matches else None
+    matches = [i for i, box_xyxy in enumerate(found.boxes_xyxy) if _matches(pasted, box_xyxy)]
+    label = int(faces[matches[0]].probabilities.argmax()) if matches else None
     return Outcome(bool(matches), label, len(faces) - bool(matches))
 
 
@@ -150,12 +157,18 @@ def photos(images: NDArray[np.uint8], seed: int) -> Iterator[list[Pasted]]:
         yield [paste(face, np.random.default_rng([seed, start + i])) for i, face in enumerate(batch)]
 
 
-def run(analyzer: Analyzer, images: NDArray[np.uint8], seed: int) -> list[Outcome]:
-    """The outcome for each face."""
-    outcomes = []
+def run(
+    predictor: Predictor, detector: Detector, ways: Mapping[str, Way], images: NDArray[np.uint8], seed: int
+) -> dict[str, list[Outcome]]:
+    """The outcome for each face, by way to crop."""
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in ways}
     for batch in photos(images, seed):
-        found = analyzer.analyze_many([pasted.photo for pasted in batch])
-        outcomes += [judge(pasted, faces) for pasted, faces in zip(batch, found, strict=True)]
+        pictures = [pasted.photo for pasted in batch]
+        found = detector.detect(pictures)
+        for name, way in ways.items():
+            faces = Analyzer(predictor, Given([way(one) for one in found])).analyze_many(pictures)
+            # a box that was grown is still the same face: match by what the detector said
+            outcomes[name] += [judge(*three) for three in zip(batch, found, faces, strict=True)]
     return outcomes
 
 
@@ -188,18 +201,18 @@ def main() -> None:
     images, labels = np.asarray(split.images[chosen]), split.labels[chosen]
     predictor = Predictor(hub.resolve(options.model))
     direct = predictor.predict(images).argmax(axis=1)
-    boxes = json.loads(options.geometry.read_text(encoding="utf-8"))["detectors"]
+    measured = json.loads(options.geometry.read_text(encoding="utf-8"))["detectors"]
+    boxes = {name: measured[name]["box_xyxy_median"] for name in measured}
     table: dict[str, Any] = {}
     print(f"{len(images)} faces of PublicTest; fed directly: {(direct == labels).mean():.2%}")
     for name in options.detector:
-        detector = detect.create(name)
-        ways = {
-            "aligned": detector,
-            "box of the same geometry, not turned": WithoutLandmarks(detector, boxes[name]["box_xyxy_median"]),
-            "detector's box": WithoutLandmarks(detector),
+        ways: dict[str, Way] = {
+            "aligned": lambda found: found,
+            "box of the same geometry, not turned": partial(box_in_geometry, box_xyxy_ratio=boxes[name]),
+            "detector's box": box_only,
         }
-        for way, looked_with in ways.items():
-            row = summarise(run(Analyzer(predictor, looked_with), images, options.seed), direct, labels)
+        outcomes = run(predictor, detect.create(name), ways, images, options.seed)
+        for way, row in ((way, summarise(outcome, direct, labels)) for way, outcome in outcomes.items()):
             table[f"{name}, {way}"] = row
             print(f"{name}, {way}:", ", ".join(f"{key} {value:.4f}" for key, value in row.items()), flush=True)
     result = {

@@ -20,8 +20,8 @@ def bright_spot(image: np.ndarray) -> Detections:
     ("height", "width", "spot_xyxy"),
     [
         pytest.param(100, 80, (20, 30, 60, 70), id="smaller than the thumbnail"),
-        pytest.param(480, 640, (100, 50, 300, 400), id="both views"),
-        pytest.param(2000, 3000, (1000, 400, 2500, 1900), id="both views shrunk"),
+        pytest.param(480, 640, (100, 50, 300, 400), id="three views"),
+        pytest.param(2000, 3000, (1000, 400, 2500, 1900), id="every view shrunk"),
         pytest.param(300, 200, (0, 0, 200, 300), id="the whole picture"),
     ],
 )
@@ -32,7 +32,7 @@ def test_boxes_and_landmarks_come_back_in_pixels_of_the_picture(
     x0, y0, x1, y1 = spot_xyxy
     picture[y0:y1, x0:x1] = 255
     found = scan.scan(picture, bright_spot, max_side_px=1000)
-    assert len(found) == 1  # one spot, though two views saw it
+    assert len(found) == 1  # one spot, though several views saw it
     pixel = max(1.0, max(height, width) / scan.THUMBNAIL_PX)
     np.testing.assert_allclose(found.boxes_xyxy[0], spot_xyxy, atol=pixel)
     assert found.landmarks is not None
@@ -42,7 +42,7 @@ def test_boxes_and_landmarks_come_back_in_pixels_of_the_picture(
     assert (found.boxes_xyxy[:, 2:] <= (width, height)).all()
 
 
-def test_no_pass_sees_more_than_the_limit() -> None:
+def test_octaves_start_at_the_limit_and_end_with_the_thumbnail() -> None:
     seen: list[tuple[int, ...]] = []
 
     def note(image: np.ndarray) -> Detections:
@@ -50,7 +50,7 @@ def test_no_pass_sees_more_than_the_limit() -> None:
         return Detections.empty()
 
     assert len(scan.scan(np.zeros((1000, 3000, 3), np.uint8), note, max_side_px=600)) == 0
-    assert seen == [(75 + 96, 224 + 96, 3), (200, 600, 3)]
+    assert seen == [(75 + 96, 224 + 96, 3), (200, 600, 3), (100, 300, 3)]
 
 
 @pytest.mark.parametrize(
