@@ -4,15 +4,17 @@ fp16 halves the file only. ONNX Runtime's CPU kernels compute in fp32, and a gra
 every node; so the weights are stored in fp16 and one Cast each brings them back, which ONNX Runtime folds when it
 loads the file.
 
-int8 is static quantisation in QDQ form: weights per output channel, activations with ranges that are measured on
-training faces.
+int8 is static quantisation in QDQ form: weights per output channel, activations unsigned with the smallest and
+largest values seen on training faces. Measured on PublicTest with a residual network of 1.6 M weights at 59.60 %:
+these ranges 59.54 %, entropy 59.52 %, percentiles (99.99, 99.999) 59.57 % and 59.49 % with larger single differences
+and up to twice the time. Signed activations take twice as long on x86. Weights use 7 of their 8 bits, which costs
+nothing here: on CPUs without VNNI the 16-bit sums of products of 8 bits would overflow silently.
 """
 
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -21,8 +23,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien.errors import ModelError
 from mien.preprocess import InputSpec, network_input
-
-Calibration = Literal["minmax", "percentile", "entropy"]
 
 CALIBRATION_FACES = 512
 BATCH = 32
@@ -53,9 +53,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     return small
 
 
-def to_int8(
-    graph: onnx.ModelProto, crops: NDArray[np.uint8], spec: InputSpec, *, calibration: Calibration = "percentile"
-) -> onnx.ModelProto:
+def to_int8(graph: onnx.ModelProto, crops: NDArray[np.uint8], spec: InputSpec) -> onnx.ModelProto:
     """A copy of `graph` in int8 arithmetic, its activation ranges measured on `crops`.
 
     `crops` are `(N, H, W)` or `(N, H, W, 3)` uint8 training faces; a few hundred are enough.
@@ -68,11 +66,6 @@ def to_int8(
 
     if not len(crops):
         raise ModelError("int8 needs faces to measure activation ranges on: name a data set with --data")
-    methods = {
-        "minmax": q.CalibrationMethod.MinMax,
-        "percentile": q.CalibrationMethod.Percentile,
-        "entropy": q.CalibrationMethod.Entropy,
-    }
     with tempfile.TemporaryDirectory() as folder:
         folded, quantized = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
         source = Path(folder) / "fp32.onnx"
@@ -86,13 +79,14 @@ def to_int8(
             per_channel=True,
             activation_type=q.QuantType.QUInt8,
             weight_type=q.QuantType.QInt8,
-            calibrate_method=methods[calibration],
+            reduce_range=True,
+            calibrate_method=q.CalibrationMethod.MinMax,
         )
         return onnx.load(quantized)
 
 
 def _reader(q: ModuleType, crops: NDArray[np.uint8], spec: InputSpec) -> object:
-    """What ONNX Runtime asks for batches of calibration images: all of one size, or its histograms fail."""
+    """What ONNX Runtime asks for batches of calibration images: all of one size, as it asks."""
     size = min(BATCH, len(crops))
     batches: Iterator[dict[str, NDArray[np.float32]]] = (
         {"images": network_input(crops[start : start + size], spec)} for start in range(0, len(crops) - size + 1, size)
