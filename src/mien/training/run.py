@@ -88,7 +88,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
             "provenance": dict(dataset.provenance),
             "digests": {"train": train.digest, "validation": validation.digest},
         },
-        "versions": {"mien": mien.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"mien": mien.__version__, "torch": str(torch.__version__), "python": platform.python_version()},
         "device": device_name(world.device),
     }
     state = _existing(job.output, about, resume=resume)

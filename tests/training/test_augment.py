@@ -1,0 +1,131 @@
+"""Augmentation: seeded, one draw a sample, and geometrically what it says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mien.training import augment
+from mien.training.recipe import Recipe
+
+STILL = Recipe(
+    flip=0, rotation_deg=0, shift=0, zoom=0, brightness=0, contrast=0, erasing=0, colour_probability=0, calm=0
+)
+
+
+def drawn(recipe: Recipe, n: int = 64, seed: int = 0, *, calm: bool = False) -> augment.Draws:
+    return augment.draw(recipe, n, torch.Generator().manual_seed(seed), calm=calm)
+
+
+def faces(n: int = 64, side: int = 24) -> torch.Tensor:
+    return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(9))
+
+
+def test_nothing_drawn_is_nothing_changed() -> None:
+    images = faces()
+    torch.testing.assert_close(augment.view(images, drawn(STILL), padding="border"), images, atol=1e-5, rtol=0)
+
+
+def test_a_certain_flip_is_the_mirror_image() -> None:
+    images = faces()
+    seen = augment.view(images, drawn(replace(STILL, flip=1)), padding="border")
+    torch.testing.assert_close(seen, images.flip(3), atol=1e-5, rtol=0)
+
+
+def test_shift_moves_by_whole_pixels_as_slicing_does() -> None:
+    images, draws = faces(2, 20), drawn(STILL, 2)
+    inverse = draws.inverse.clone()
+    inverse[:, 0, 2] = 2 * 3 / 20  # the output looks 3 pixels to the right
+    seen = augment.view(images, replace(draws, inverse=inverse), padding="zeros")
+    torch.testing.assert_close(seen[..., :-3], images[..., 3:], atol=1e-5, rtol=0)
+    assert not seen[..., -3:].any()
+
+
+def test_rotation_by_a_right_angle_is_rot90() -> None:
+    images, draws = faces(3), drawn(STILL, 3)
+    inverse = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]).expand(3, 2, 3)
+    seen = augment.view(images, replace(draws, inverse=inverse), padding="border")
+    torch.testing.assert_close(seen, torch.rot90(images, 1, (2, 3)), atol=1e-5, rtol=0)
+
+
+def test_draws_keep_to_the_recipe() -> None:
+    draws = drawn(replace(STILL, rotation_deg=10, zoom=0.1, shift=0.1, flip=0.5), 4000)
+    linear = draws.inverse[:, :, :2]
+    scale = torch.linalg.det(linear).abs().sqrt()
+    assert scale.min() > 1 / 1.1 - 1e-4
+    assert scale.max() < 1 / 0.9 + 1e-4
+    mirrored = (torch.linalg.det(linear) < 0).float().mean()
+    assert 0.45 < mirrored < 0.55
+    assert draws.inverse[:, :, 2].abs().max() <= 0.2  # +-0.1 of the side, in coordinates that span 2
+    angle = torch.rad2deg(torch.atan2(linear[:, 0, 1], linear[:, 1, 1])).abs()
+    assert 9 < angle.max() <= 10.001
+
+
+def test_every_sample_draws_its_own() -> None:
+    inverse = drawn(Recipe()).inverse
+    assert len({tuple(row) for row in inverse.flatten(1).tolist()}) == len(inverse)
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    recipe = Recipe(mixup=0.2, cutmix=1.0, mix_probability=1.0)
+    torch.manual_seed(1)
+    first = drawn(recipe, seed=3)
+    torch.manual_seed(2)
+    again, other = drawn(recipe, seed=3), drawn(recipe, seed=4)
+    assert torch.equal(first.inverse, again.inverse)
+    assert torch.equal(first.share, again.share)
+    assert not torch.equal(first.inverse, other.inverse)
+
+
+def test_slices_of_a_batch_see_what_the_whole_batch_sees() -> None:
+    recipe = Recipe(mixup=0.4, mix_probability=1.0)
+    images, draws = faces(), drawn(recipe)
+    whole = augment.view(images, draws, padding="reflection")
+    part = torch.arange(16, 32)
+    torch.testing.assert_close(
+        augment.view(images[part], draws.rows(part), padding="reflection"), whole[part], atol=1e-6, rtol=0
+    )
+
+
+def test_erasing_fills_a_rectangle_of_the_drawn_area() -> None:
+    recipe = replace(STILL, erasing=1.0, erasing_area=(0.1, 0.2))
+    changed = augment.view(torch.zeros(500, 1, 48, 48), drawn(recipe, 500), padding="border") > 0
+    share = changed.float().mean((1, 2, 3))
+    assert share.min() > 0.07
+    assert share.max() < 0.24
+    rows, columns = changed[:, 0].any(2).sum(1), changed[:, 0].any(1).sum(1)
+    assert torch.equal(changed.sum((1, 2, 3)), rows * columns)  # a rectangle, no other shape
+
+
+def test_calm_leaves_out_erasing_and_mixing() -> None:
+    recipe = Recipe(erasing=1.0, mixup=0.5, mix_probability=1.0)
+    draws = drawn(recipe, calm=True)
+    assert torch.equal(draws.share, torch.ones(64))
+    assert not (draws.erase_xyxy[:, 2:] - draws.erase_xyxy[:, :2]).prod(1).any()
+
+
+def test_mixup_is_the_weighted_mean_of_pictures_and_targets() -> None:
+    draws = drawn(replace(STILL, mixup=1.0, mix_probability=1.0))
+    images, targets = faces(), torch.eye(7)[torch.arange(64) % 7]
+    mixed = augment.mix(images, images[draws.partner], draws)
+    shares = augment.mix_targets(targets, targets[draws.partner], draws)
+    weight = float(draws.share[5])
+    expected = weight * images[5] + (1 - weight) * images[draws.partner[5]]
+    torch.testing.assert_close(mixed[5], expected)
+    torch.testing.assert_close(shares.sum(1), torch.ones(64))
+    assert 0.3 < draws.share.mean() < 0.7  # Beta(1, 1)
+
+
+def test_cutmix_weighs_targets_by_the_pasted_area() -> None:
+    draws = drawn(replace(STILL, cutmix=1.0, mix_probability=1.0), 200)
+    zeros, ones = torch.zeros(200, 1, 48, 48), torch.ones(200, 1, 48, 48)
+    pasted = augment.mix(zeros, ones, draws).mean((1, 2, 3))
+    torch.testing.assert_close(1 - pasted, draws.share, atol=0.06, rtol=0)  # whole pixels
+
+
+@pytest.mark.parametrize("side", [36, 60])
+def test_a_view_of_another_size_is_the_picture_resized(side: int) -> None:
+    images = torch.linspace(0, 1, 48).expand(2, 1, 48, 48)
+    seen = augment.view(images, drawn(STILL, 2), padding="border", size_hw=(side, side))
+    expected = torch.nn.functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)

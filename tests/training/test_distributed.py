@@ -1,0 +1,66 @@
+"""Two processes learn what one learns: the batch size is the total one, and only rank 0 writes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mien.errors import ConfigError
+from mien.training import checkpoint, distributed
+from mien.training.distributed import World
+
+SETTINGS = [
+    "model=baseline",
+    "dropout=0.0",
+    "epochs=2",
+    "batch_size=28",
+    "warmup_steps=0",
+    "mixup=0.2",
+    "precision=fp32",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(cartoon_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folder = tmp_path_factory.mktemp("distributed")
+    found = {}
+    for processes in (1, 2):
+        output = folder / str(processes)
+        found[processes] = output
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "mien"]
+        order = ["train", "baseline", "--data", str(cartoon_dataset), "--output", str(output), "--device", "cpu"]
+        changes = [word for setting in SETTINGS for word in ("--set", setting)]
+        done = subprocess.run(
+            [sys.executable, *launch, *order, *changes], check=False, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("validation accuracy") == 1  # only rank 0 speaks
+    return found
+
+
+def test_weights_are_equal_to_a_millionth(runs: dict[int, Path]) -> None:
+    one, two = (checkpoint.load(runs[n] / "last.pt") for n in (1, 2))
+    for name, value in one.model.items():
+        torch.testing.assert_close(two.model[name], value, atol=1e-6, rtol=0)
+    assert one.averaged is not None
+    assert two.averaged is not None
+
+
+def test_the_history_counts_all_processes(runs: dict[int, Path]) -> None:
+    one, two = (checkpoint.load(runs[n] / "last.pt").history for n in (1, 2))
+    for ours, theirs in zip(one, two, strict=True):
+        assert theirs["train_loss"] == pytest.approx(ours["train_loss"], abs=1e-5)
+        assert theirs["train_accuracy"] == pytest.approx(ours["train_accuracy"], abs=1e-9)
+
+
+def test_slices_cover_a_batch_once() -> None:
+    rows = [i for rank in range(3) for i in range(20)[World(rank, 3).rows(20)]]
+    assert rows == list(range(20))
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"--device {device}: not usable here"):
+        distributed.pick_device(device)

@@ -1,0 +1,127 @@
+"""The loop: it learns, it is exact, and it stops when the loss is not finite."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.training.conftest import MakeEngine, equal_weights
+
+from mien.datasets.packed import Dataset
+from mien.errors import ConfigError, DataError, TrainingError
+from mien.training import run
+from mien.training.distributed import World
+from mien.training.recipe import Recipe
+
+
+def test_it_learns_drawn_faces(make_engine: MakeEngine) -> None:
+    still = {"rotation_deg": 0.0, "shift": 0.0, "zoom": 0.0, "colour_probability": 0.0, "erasing": 0.0}
+    engine = make_engine(epochs=12, batch_size=14, lr=2e-3, ema=0.9, **still)
+    engine.run()
+    assert engine.history[-1]["validation_accuracy"] > 0.9
+    assert engine.history[-1]["train_loss"] < engine.history[0]["train_loss"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_other_ones(make_engine: MakeEngine, tmp_path: Path) -> None:
+    first, again, other = (make_engine(output=tmp_path / str(i), seed=seed) for i, seed in enumerate((1, 1, 2)))
+    for engine in (first, again, other):
+        engine.run()
+    assert equal_weights(first, again)
+    assert not equal_weights(first, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"optimizer": "sgd", "lr": 0.05}, id="SGD"),
+        pytest.param({"optimizer": "adam", "schedule": "onecycle"}, id="Adam, one-cycle"),
+        pytest.param({"sam_rho": 0.05}, id="SAM"),
+        pytest.param({"mixup": 0.2, "cutmix": 1.0}, id="mixup and CutMix"),
+        pytest.param({"balance": "sampler"}, id="balanced sampling"),
+        pytest.param({"balance": "loss"}, id="weighted loss"),
+        pytest.param({"balance": "logit-adjust"}, id="logit adjustment"),
+        pytest.param({"ferplus": "soft"}, id="soft votes"),
+        pytest.param({"ferplus": "majority"}, id="FER+ majority"),
+        pytest.param({"ferplus": "probability"}, id="FER+ probabilities"),
+        pytest.param({"schedule": "plateau", "ema": 0.0, "gradient_clip": 1.0}, id="plateau, clipped, not averaged"),
+        pytest.param({"model": "vgg", "l2": 1e-4, "batch_size": 70, "epochs": 1}, id="L2 on the dense layer"),
+        pytest.param({"model": "vgg-narrow", "early": 0.5, "epochs": 2, "batch_size": 70}, id="small pictures first"),
+    ],
+)
+def test_every_setting_trains(make_engine: MakeEngine, settings: dict[str, object]) -> None:
+    engine = make_engine(**settings)
+    before = [parameter.detach().clone() for parameter in engine.model.parameters()]
+    engine.run()
+    assert len(engine.history) == engine.recipe.epochs
+    assert all(np.isfinite(list(row.values())).all() for row in engine.history)
+    assert all(not torch.equal(a, b) for a, b in zip(before, engine.model.parameters(), strict=True))
+
+
+def test_a_batch_in_pieces_has_the_same_gradient(make_engine: MakeEngine, tmp_path: Path) -> None:
+    whole = make_engine(output=tmp_path / "whole", dropout=0.0)
+    pieces = make_engine(output=tmp_path / "pieces", dropout=0.0, accumulate=4)
+    gradients = []
+    for engine in (whole, pieces):
+        engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+        loss = engine.backward(torch.arange(32))
+        gradients.append([parameter.grad for parameter in engine.model.parameters()])
+        assert loss == pytest.approx(engine.sums["loss"] / 32, rel=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_balanced_sampling_draws_every_class_equally_often(make_engine: MakeEngine) -> None:
+    engine = make_engine(balance="sampler")
+    engine.train.labels[:] = torch.tensor([0] * 126 + [1] * 14)
+    drawn = torch.cat([engine.train.labels[rows] for epoch in range(20) for rows in engine.batches(epoch)])
+    assert 0.45 < drawn.float().mean() < 0.55
+
+
+def test_every_epoch_sees_every_image_once_in_another_order(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    first, second = (torch.cat(list(engine.batches(epoch))) for epoch in (0, 1))
+    assert torch.equal(first.sort().values, torch.arange(140))
+    assert torch.equal(second.sort().values, torch.arange(140))
+    assert not torch.equal(first, second)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_advice(make_engine: MakeEngine) -> None:
+    engine = make_engine(optimizer="sgd", lr=1e30, epochs=5, label_smoothing=0.0)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: lower lr"):
+        engine.run()
+
+
+def test_files_of_a_run(make_engine: MakeEngine, tmp_path: Path) -> None:
+    make_engine().run()
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    assert found == {"recipe.json", "history.csv", "history.jsonl", "last.pt", "best.pt"}
+    lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,lr,train_loss,train_accuracy,validation_loss,validation_accuracy")
+    assert len(lines) == 3
+
+
+def test_a_run_is_not_overwritten(make_engine: MakeEngine) -> None:
+    make_engine().run()
+    with pytest.raises(ConfigError, match="--resume"):
+        make_engine()
+
+
+def test_resuming_with_another_recipe_names_what_changed(make_engine: MakeEngine) -> None:
+    make_engine().run()
+    with pytest.raises(ConfigError, match=r"trained with lr = 0.001, not 0.002"):
+        make_engine(resume=True, lr=2e-3)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_an_empty_split_is_named(cartoons: Dataset, tmp_path: Path, split: str) -> None:
+    none = cartoons.splits[split].take(np.empty(0, np.int64))
+    data = Dataset(cartoons.labels, {**cartoons.splits, split: none}, {"fills": {split: "files called Somewhat_*.jpg"}})
+    with pytest.raises(DataError, match=rf"the {split} split is empty: it needs files called Somewhat_"):
+        run.prepare(run.Job(Recipe(), data, tmp_path / "run"), World())
+
+
+def test_votes_that_are_not_there_are_asked_for(cartoons: Dataset, tmp_path: Path) -> None:
+    train = cartoons.splits["train"]
+    data = Dataset(cartoons.labels, {**cartoons.splits, "train": type(train)(train.images, train.labels, train.names)})
+    with pytest.raises(DataError, match="--ferplus"):
+        run.prepare(run.Job(Recipe(ferplus="soft"), data, tmp_path / "run"), World())
