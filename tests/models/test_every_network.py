@@ -57,7 +57,11 @@ def spec(name: str) -> InputSpec:
 @pytest.fixture(scope="module")
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return models.create(name)
+    made = models.create(name)
+    for layer in made.modules():  # blocks that start as their shortcut would hide their weights from these tests
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+    return made
 
 
 def images(spec: InputSpec, n: int = 4) -> torch.Tensor:
@@ -76,7 +80,7 @@ def test_forward_and_backward(network: nn.Module, spec: InputSpec) -> None:
     gradients = {name: p.grad for name, p in network.named_parameters()}
     network.zero_grad()
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
-    assert sum(float(gradient.abs().sum()) > 0 for gradient in gradients.values()) > 0.5 * len(gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values() if gradient.ndim > 1)
 
 
 def test_last_map_and_classifier(network: nn.Module, spec: InputSpec) -> None:

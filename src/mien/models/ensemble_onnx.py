@@ -34,46 +34,46 @@ def merge(members: Sequence[Member], weights: Sequence[float] | None = None) -> 
     merged = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="mien")
     merged.ir_version = max(member.ir_version for member, _ in members)
     for number, ((member, spec), part) in enumerate(zip(members, parts, strict=True)):
-        _add_member(merged, _at(member, opset, spec.name), spec, part, prefix=f"m{number}.")
-    means = [f"m{number}.share" for number in range(len(members))]
+        _add_member(merged, _at(member, opset, spec.name), spec, part, name=f"m{number}")
+    means = [f"m{number}/share" for number in range(len(members))]
     _add(merged, "Sum", means, "mean")
     _add(merged, "Max", ["mean", _constant(merged, "floor", np.float32(FLOOR))], "floored")
     _add(merged, "Log", ["floored"], "logits")
     return merged
 
 
-def _add_member(merged: onnx.ModelProto, member: onnx.ModelProto, spec: ModelSpec, part: float, *, prefix: str) -> None:
-    """The member's nodes, between its own preprocessing and its weighted probabilities."""
-    inside = compose.add_prefix(member, prefix)
-    _add_preprocessing(merged, spec.input, prefix)
+def _add_member(merged: onnx.ModelProto, member: onnx.ModelProto, spec: ModelSpec, part: float, *, name: str) -> None:
+    """The member's nodes as `name.*`; its own preprocessing and its weighted probabilities as `name/*`."""
+    inside = compose.add_prefix(member, f"{name}.")
+    _add_preprocessing(merged, spec.input, name)
     merged.graph.node.extend(inside.graph.node)
     merged.graph.initializer.extend(inside.graph.initializer)
     known = {(function.domain, function.name) for function in merged.functions}
     merged.functions.extend(f for f in inside.functions if (f.domain, f.name) not in known)
     domains = {entry.domain for entry in merged.opset_import}
     merged.opset_import.extend(entry for entry in inside.opset_import if entry.domain not in domains)
-    temperature = _constant(merged, f"{prefix}temperature", np.float32(1 / spec.temperature))
-    _add(merged, "Mul", [f"{prefix}logits", temperature], f"{prefix}scaled")
-    _add(merged, "Softmax", [f"{prefix}scaled"], f"{prefix}probabilities", axis=1)
-    weight = _constant(merged, f"{prefix}weight", np.float32(part))
-    _add(merged, "Mul", [f"{prefix}probabilities", weight], f"{prefix}share")
+    temperature = _constant(merged, f"{name}/temperature", np.float32(1 / spec.temperature))
+    _add(merged, "Mul", [f"{name}.logits", temperature], f"{name}/scaled")
+    _add(merged, "Softmax", [f"{name}/scaled"], f"{name}/probabilities", axis=1)
+    weight = _constant(merged, f"{name}/weight", np.float32(part))
+    _add(merged, "Mul", [f"{name}/probabilities", weight], f"{name}/share")
 
 
-def _add_preprocessing(merged: onnx.ModelProto, spec: InputSpec, prefix: str) -> None:
+def _add_preprocessing(merged: onnx.ModelProto, spec: InputSpec, name: str) -> None:
     """`images` in [0, 1] to the member's own size, channels and normalisation; grey is the same in RGB and BGR."""
-    name = "images"
+    last = "images"
     if spec.size_hw != ENSEMBLE_INPUT.size_hw:
-        sizes = _constant(merged, f"{prefix}sizes", np.array(spec.size_hw, np.int64))
+        sizes = _constant(merged, f"{name}/sizes", np.array(spec.size_hw, np.int64))
         shrink = int(spec.size_hw[0] < ENSEMBLE_INPUT.size_hw[0])
         how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
-        _add(merged, "Resize", [name, "", "", sizes], f"{prefix}resized", antialias=shrink, **how)
-        name = f"{prefix}resized"
+        _add(merged, "Resize", [last, "", "", sizes], f"{name}/resized", antialias=shrink, **how)
+        last = f"{name}/resized"
     if spec.channels == 3:
-        _add(merged, "Concat", [name] * 3, f"{prefix}repeated", axis=1)
-        name = f"{prefix}repeated"
+        _add(merged, "Concat", [last] * 3, f"{name}/repeated", axis=1)
+        last = f"{name}/repeated"
     mean, std = (np.array(values, np.float32)[None, :, None, None] for values in (spec.mean, spec.std))
-    _add(merged, "Sub", [name, _constant(merged, f"{prefix}mean", mean)], f"{prefix}centred")
-    _add(merged, "Div", [f"{prefix}centred", _constant(merged, f"{prefix}std", std)], f"{prefix}images")
+    _add(merged, "Sub", [last, _constant(merged, f"{name}/mean", mean)], f"{name}/centred")
+    _add(merged, "Div", [f"{name}/centred", _constant(merged, f"{name}/std", std)], f"{name}.images")
 
 
 def _add(merged: onnx.ModelProto, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
