@@ -29,7 +29,7 @@ def create_app(settings: Settings | None = None, *, models: Sequence[Served] | N
     app = OpenAPI(
         "mien.web",
         info=Info(title="mien", version=__version__, description="Emotion recognition in face images."),
-        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}} if settings.token else None,
+        security_schemes={"bearer": {"type": "http", "scheme": "bearer"}} if settings.token else {},
         validation_error_model=Problem,
         validation_error_callback=errors.validation_response,
         doc_ui=False,

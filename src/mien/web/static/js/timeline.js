@@ -2,6 +2,7 @@
 import { resolvedColour } from "./emotions.js";
 
 export const SPAN_S = 30;
+const GAP_S = 2.5; // longer without an answer is shown as a gap
 const KEEP_ROWS = 36000; // of the CSV: half an hour at 20 frames a second; older ones go
 
 export class Timeline {
@@ -32,7 +33,7 @@ export class Timeline {
     const colours = this.labels.map(resolvedColour);
     for (let index = 1; index < rows.length; index += 1) {
       const [before, row] = [rows[index - 1], rows[index]];
-      if (row.timeS - before.timeS > 1) continue;
+      if (row.timeS - before.timeS > GAP_S) continue;
       let [lowBefore, low] = [0, 0];
       for (const [k, colour] of colours.entries()) {
         const [highBefore, high] = [lowBefore + before.values[k], low + row.values[k]];

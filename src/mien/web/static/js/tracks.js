@@ -2,6 +2,7 @@
 
 export const SAME_FACE_IOU = 0.3; // boxes that overlap more are one face
 export const LOST_S = 0.8; // a face that is not found for so long is gone; coming back, it is a new one
+export const LOST_FRAMES = 3; // and for so many frames, where they come slowly
 export const PROBABILITY_TAU_S = 0.5; // time in which a change of the probabilities arrives to 63 %
 export const BOX_TAU_S = 0.08; // likewise of the box: follows at once, trembles less
 
@@ -28,6 +29,7 @@ export class Tracker {
   constructor() {
     this.tracks = [];
     this.next = 1;
+    this.lastS = null;
   }
 
   /**
@@ -35,7 +37,9 @@ export class Tracker {
    * {id, face, box, probabilities, emotion, confidence, firstS, seenS}, box and probabilities smoothed.
    */
   update(faces, nowS) {
-    this.tracks = this.tracks.filter((track) => nowS - track.seenS <= LOST_S);
+    const patienceS = Math.max(LOST_S, LOST_FRAMES * (nowS - (this.lastS ?? nowS)));
+    this.lastS = nowS;
+    this.tracks = this.tracks.filter((track) => nowS - track.seenS <= patienceS);
     const free = new Set(faces.keys());
     const pairs = this.tracks.flatMap((track) => faces.map((face, index) => ({ track, index, overlap: iou(track.raw, face.box_xyxy) })));
     const taken = new Set();
