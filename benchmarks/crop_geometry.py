@@ -38,7 +38,7 @@ def measure(images: NDArray[np.uint8], detector: detect.Detector) -> tuple[dict[
     for image in images:
         enlarged = cv2.resize(image, (side_px, side_px), interpolation=cv2.INTER_CUBIC)
         (found,) = detector.detect([cv2.cvtColor(enlarged, cv2.COLOR_GRAY2RGB)])
-        if len(found):
+        if len(found) and found.landmarks is not None:
             points.append(found.landmarks[0] / side_px)
             boxes.append(found.boxes_xyxy[0] / side_px)
     quartiles = np.percentile(points, [25, 50, 75], axis=0)
@@ -57,13 +57,16 @@ def symmetric_mean(medians: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Mean of several `(5, 2)` medians and their mirror images: a mirrored face is as likely as the face."""
     mean = np.mean(medians, axis=0)
     mirrored = mean[MIRROR] * (-1, 1) + (1, 0)
-    return ((mean + mirrored) / 2).round(3)
+    return np.asarray((mean + mirrored) / 2).round(3)
 
 
 def portraits() -> dict[str, Image]:
     """Two photographs that installed packages carry."""
     hopper = Path(mpl.get_data_path(), "sample_data", "grace_hopper.jpg")
-    return {"astronaut": samples.astronaut(), "Grace Hopper": read_image(hopper)}
+    return {
+        "astronaut": read_image(Path(samples.__file__).with_name("astronaut.png")),
+        "Grace Hopper": read_image(hopper),
+    }
 
 
 def draw(mean_face: NDArray[np.float64], geometry: NDArray[np.float64], path: Path) -> None:
@@ -72,6 +75,8 @@ def draw(mean_face: NDArray[np.float64], geometry: NDArray[np.float64], path: Pa
     panels: dict[str, NDArray[Any]] = {"mean of FER-2013's training images": mean_face}
     for name, picture in portraits().items():
         (found,) = detector.detect([picture])
+        if found.landmarks is None:
+            raise SystemExit(f"no face found on the portrait of {name}")
         crop = align.align_crops(picture, found.landmarks[:1], geometry.tolist(), (48, 48))[0]
         panels[f"{name}, aligned, 48 px"] = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.5), layout="constrained")
@@ -83,7 +88,7 @@ def draw(mean_face: NDArray[np.float64], geometry: NDArray[np.float64], path: Pa
 
 def _draw_panel(axis: Axes, title: str, panel: NDArray[Any], geometry: NDArray[np.float64]) -> None:
     axis.imshow(panel, cmap="gray", extent=(0, 1, 1, 0))
-    axis.scatter(*geometry.T, s=46, facecolors="none", edgecolors="#ffb000", linewidths=1.8)
+    axis.scatter(geometry[:, 0], geometry[:, 1], s=46, facecolors="none", edgecolors="#ffb000", linewidths=1.8)
     axis.set_title(title, fontsize=10)
     axis.set_xticks([0, 0.5, 1])
     axis.set_yticks([0, 0.5, 1])

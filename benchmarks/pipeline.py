@@ -134,7 +134,7 @@ def _inside_distance(centre_xy: Sequence[float], side_px: float, turn_deg: float
     angle = np.radians(turn_deg)
     u = (x - centre_xy[0]) * np.cos(angle) + (y - centre_xy[1]) * np.sin(angle)
     v = (y - centre_xy[1]) * np.cos(angle) - (x - centre_xy[0]) * np.sin(angle)
-    return side_px / 2 - np.maximum(np.abs(u), np.abs(v))
+    return np.asarray(side_px / 2 - np.maximum(np.abs(u), np.abs(v)))
 
 
 def judge(pasted: Pasted, found: Detections, faces: Sequence[Face]) -> Outcome:
