@@ -12,7 +12,19 @@ import typer
 
 from mien.errors import MienError
 
-VERBS: tuple[str, ...] = ("predict", "explain", "serve", "data", "train", "evaluate", "export", "models", "demo")
+VERBS: tuple[str, ...] = (
+    "predict",
+    "explain",
+    "serve",
+    "data",
+    "train",
+    "evaluate",
+    "export",
+    "models",
+    "distill",
+    "ensemble",
+    "demo",
+)
 """Modules of this package; each has `command`, or `app` where the verb has verbs of its own."""
 
 app = typer.Typer(

@@ -114,7 +114,7 @@ def export(
     graph = _convert(fp32, spec, faces)
     fp32_accuracy = None
     if faces is not None:
-        spec = _calibrated(graph, spec, faces, coverage)
+        spec = calibrated(graph, spec, faces, coverage)
         if precision != "fp32":
             right = _predictor(fp32, spec).logits(faces.validation.images).argmax(axis=1) == faces.validation.labels
             fp32_accuracy = float(right.mean())
@@ -138,7 +138,7 @@ def _convert(fp32: onnx.ModelProto, spec: ModelSpec, faces: Faces | None) -> onn
     return fp32
 
 
-def _calibrated(graph: onnx.ModelProto, spec: ModelSpec, faces: Faces, coverage: float) -> ModelSpec:
+def calibrated(graph: onnx.ModelProto, spec: ModelSpec, faces: Faces, coverage: float) -> ModelSpec:
     """`spec` with temperature, threshold and metrics of this graph, at its own precision, on validation."""
     split = faces.validation
     logits = _predictor(graph, spec).logits(split.images)

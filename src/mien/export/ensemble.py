@@ -1,0 +1,83 @@
+"""Several models joined into one `.onnx` file that is evaluated and served like any other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from mien import bundle, hub
+from mien.bundle import ModelSpec
+from mien.errors import ModelError
+from mien.evaluation import calibration
+from mien.export import exporter
+from mien.export import onnx as graphs
+from mien.export.exporter import Faces
+from mien.models.ensemble import joint_spec
+from mien.models.ensemble_onnx import merge
+from mien.training import checkpoint, run
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One model of an ensemble."""
+
+    graph: onnx.ModelProto
+    spec: ModelSpec
+    sha256: str  # of the file that it was read from
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What was written."""
+
+    path: Path
+    spec: ModelSpec
+    sha256: str
+    size_bytes: int
+
+
+def read_member(source: str) -> Member:
+    """A member from an `.onnx` file, a packaged model's name, a run folder or a checkpoint.
+
+    Raises:
+        ModelError: it is missing, damaged, or was not made by mien.
+    """
+    path = hub.resolve(source)
+    if path.suffix != ".onnx":
+        model, spec = run.load_model(path)
+        graph, spec = graphs.build(model, spec)
+        return Member(graph, spec, bundle.sha256(checkpoint.kept(path) if path.is_dir() else path))
+    try:
+        graph = onnx.load(path)
+    except Exception as error:  # protobuf raises its own kinds
+        raise ModelError(f"{source} is no ONNX model, or is damaged: copy it again") from error
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    if bundle.KEY not in metadata:
+        raise ModelError(f"{source} has no mien metadata: export it with `mien export`")
+    return Member(graph, bundle.from_json(metadata[bundle.KEY], source=source), bundle.sha256(path))
+
+
+def join(
+    sources: Sequence[str],
+    path: Path,
+    *,
+    weights: Sequence[float] | None = None,
+    name: str = "ensemble",
+    faces: Path | None = None,
+    coverage: float = calibration.DEFAULT_COVERAGE,
+) -> Joined:
+    """Join the models `sources` into `path`; with a data set `faces`, calibrated on its validation split.
+
+    Raises:
+        ModelError: a member is missing or damaged, labels differ, or weights do not fit.
+        DataError: the data set cannot be read.
+    """
+    members = [read_member(source) for source in sources]
+    specs = [member.spec for member in members]
+    spec = joint_spec(specs, weights, name=name, sources=[{"sha256": member.sha256} for member in members])
+    graph = merge([(member.graph, member.spec) for member in members], weights)
+    if faces is not None:
+        spec = exporter.calibrated(graph, spec, Faces.load(faces, spec.labels), coverage)
+    graphs.save(graphs.with_spec(graph, spec), path)
+    return Joined(path, spec, bundle.sha256(path), path.stat().st_size)

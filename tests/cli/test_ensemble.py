@@ -1,0 +1,87 @@
+"""`mien ensemble` and `mien distill` from the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.drawing import draw_split
+from typer.testing import CliRunner
+
+from mien import cli
+from mien.errors import ConfigError, ModelError
+from mien.runtime.predictor import Predictor
+from mien.training import run
+
+QUICK = ("vgg-narrow", "--set", "epochs=1", "--set", "batch_size=70", "--set", "warmup_steps=0", "--device", "cpu")
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_onnx: Path, cartoon_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of one epoch, whose teacher is the tiny model."""
+    output = tmp_path_factory.mktemp("distilled") / "run"
+    result = CliRunner().invoke(
+        cli.app,
+        ["distill", *QUICK, "--teacher", str(tiny_onnx), "--data", str(cartoon_dataset), "--output", str(output)],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    return output
+
+
+def test_run_remembers_its_teachers(taught: Path, tiny_onnx: Path) -> None:
+    about = run.load_start(str(taught)).about
+    assert [one["sha256"] for one in about["teachers"]] == [Predictor(tiny_onnx).info.sha256]
+
+
+def test_resume_wants_the_same_teachers(taught: Path, cartoon_dataset: Path, runner: CliRunner) -> None:
+    options = ["--teacher", str(taught), "--data", str(cartoon_dataset), "--output", str(taught), "--resume"]
+    with pytest.raises(ConfigError, match="learned from tiny"):
+        runner.invoke(cli.app, ["distill", *QUICK, *options], catch_exceptions=False)
+
+
+def test_members_of_both_kinds_join(taught: Path, tiny_onnx: Path, tmp_path: Path, runner: CliRunner) -> None:
+    out = tmp_path / "both.onnx"
+    result = runner.invoke(
+        cli.app,
+        ["ensemble", str(taught), str(tiny_onnx), str(out), "--weights", "3,1", "--name", "both"],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    crops = draw_split(2, seed=5).images
+    joined, tiny = Predictor(out), Predictor(tiny_onnx)
+    model, spec = run.load_model(taught)
+    from mien.evaluation.network import torch_predict  # noqa: PLC0415 - torch comes with it
+
+    expected = 0.75 * torch_predict(model, spec)(crops) + 0.25 * tiny.predict(crops)
+    assert np.abs(joined.predict(crops) - expected).max() < 1e-4
+    assert joined.info.name == "both"
+
+
+def test_calibrated_on_validation(tiny_onnx: Path, cartoon_dataset: Path, tmp_path: Path, runner: CliRunner) -> None:
+    out = tmp_path / "two.onnx"
+    arguments = ["ensemble", str(tiny_onnx), str(tiny_onnx), str(out), "--data", str(cartoon_dataset)]
+    result = runner.invoke(cli.app, arguments, catch_exceptions=False)
+    assert "validation accuracy" in result.stdout
+    assert Predictor(out).spec.metrics["n"] == 70
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        pytest.param(["default", "OUT/x.pt"], ConfigError, "must end in .onnx", id="not .onnx"),
+        pytest.param(["TINY", "OUT/x.onnx", "--weights", "a"], ConfigError, "commas", id="no number"),
+        pytest.param(["TINY", "OUT/x.onnx", "--weights", "1,2"], ModelError, "each of the 1", id="too many"),
+        pytest.param(["gone.onnx", "OUT/x.onnx"], ModelError, "neither a file nor a name", id="no member"),
+    ],
+)
+def test_refusals(
+    arguments: list[str], kind: type[Exception], message: str, tiny_onnx: Path, tmp_path: Path, runner: CliRunner
+) -> None:
+    filled = [a.replace("TINY", str(tiny_onnx)).replace("OUT", str(tmp_path)) for a in arguments]
+    with pytest.raises(kind, match=message):
+        runner.invoke(cli.app, ["ensemble", *filled], catch_exceptions=False)
