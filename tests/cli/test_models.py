@@ -64,6 +64,9 @@ NETWORK = {
     "parameters": 1000,
     "macs": 2_500_000,
     "input": {"size_hw": [64, 48], "channels": 3},
+    "pretrained": ["imagenet"],
+    "figure": "70 %",
+    "licence": "MIT",
     "source": "a paper",
 }
 
@@ -72,8 +75,34 @@ def test_a_network_in_table_and_info(mien_command: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr(verb, "_networks", lambda: [NETWORK])
     monkeypatch.setattr(verb, "find_spec", lambda name: name)
     *_, heads, row = mien_command("models").out.splitlines()
-    assert heads.split() == ["network", "parameters", "MACs", "input", "source"]
-    assert row.split() == ["net", "1,000", "2.5", "M", "48", "x", "64", "RGB", "a", "paper"]
+    assert heads.split() == [
+        "network",
+        "parameters",
+        "MACs",
+        "input",
+        "starts",
+        "in",
+        "its",
+        "source",
+        "licence",
+        "source",
+    ]
+    assert row.split() == [
+        "net",
+        "1,000",
+        "2.5",
+        "M",
+        "48",
+        "x",
+        "64",
+        "RGB",
+        "imagenet",
+        "70",
+        "%",
+        "MIT",
+        "a",
+        "paper",
+    ]
     assert json.loads(mien_command("models", "info", "net", "--format", "json").out) == NETWORK
 
 

@@ -15,7 +15,7 @@ from mien.errors import ConfigError, ModelError
 app = typer.Typer(help="List, describe and fetch models.", no_args_is_help=False)
 
 FILE_HEADS = ("name", "kind", "where", "size", "input", "accuracy", "licence")
-NETWORK_HEADS = ("network", "parameters", "MACs", "input", "source")
+NETWORK_HEADS = ("network", "parameters", "MACs", "input", "starts", "in its source", "licence", "source")
 
 
 class Format(StrEnum):
@@ -59,6 +59,7 @@ def list_models(
     if networks:
         typer.echo()
         _print_table([NETWORK_HEADS, *(_network_row(entry) for entry in networks)])
+        typer.echo("mien: timm:NAME trains any network of timm; `mien ensemble` joins models into one", err=True)
     elif not installed:
         typer.echo("mien: the networks that can be trained need: pip install 'mien[train]'", err=True)
 
@@ -169,8 +170,9 @@ def _networks() -> list[dict[str, Any]]:
             network = models.create(name)
             images = torch.empty(1, entry.input.channels, *entry.input.size_hw)
         sizes = {"parameters": count_parameters(network), "macs": count_macs(network, images)}
-        about = {"input": asdict(entry.input), "pretrained": list(entry.pretrained), "source": entry.source}
-        entries.append({"name": name, "kind": "network", **sizes, **about, "summary": entry.summary})
+        about = {"input": asdict(entry.input), "pretrained": list(entry.pretrained), "figure": entry.figure}
+        about |= {"licence": entry.licence, "source": entry.source, "summary": entry.summary}
+        entries.append({"name": name, "kind": "network", **sizes, **about})
     return entries
 
 
@@ -189,7 +191,9 @@ def _file_row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _network_row(entry: dict[str, Any]) -> tuple[str, ...]:
     sizes = (f"{entry['parameters']:,}", f"{entry['macs'] / 1e6:,.1f} M")
-    return entry["name"], *sizes, _geometry(entry["input"]), entry["source"]
+    starts = ", ".join(entry["pretrained"]) or "none"
+    about = (_geometry(entry["input"]), starts, entry["figure"], entry["licence"], entry["source"])
+    return entry["name"], *sizes, *about
 
 
 def _geometry(described: dict[str, Any]) -> str:

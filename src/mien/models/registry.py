@@ -35,6 +35,7 @@ class Entry:
     summary: str  # first line of the function's docstring
     pretrained: tuple[str, ...] = ()  # starts that `--pretrained` accepts, beside a path and none
     figure: str = ""  # accuracy on PublicTest that the source gives
+    licence: str = "Apache-2.0"  # of the network, and of starts under another one
 
 
 _entries: dict[str, Entry] = {}
@@ -46,6 +47,7 @@ def register(
     source: str,
     pretrained: tuple[str, ...] = (),
     figure: str = "",
+    licence: str = "Apache-2.0",
 ) -> Callable[[Callable[..., "nn.Module"]], Callable[..., "nn.Module"]]:
     """Register the decorated function under its own name, underscores as hyphens."""
 
@@ -62,6 +64,7 @@ def register(
             summary=summary,
             pretrained=pretrained,
             figure=figure,
+            licence=licence,
         )
         return build
 

@@ -12,6 +12,7 @@ from torch import nn
 from mien.models.registry import IMAGENET, register
 
 CASE_STUDY = "the case study, 'Deep Learning with ResNet and Transfer Learning'"
+VGGFACE2_LICENCE = "Apache-2.0; from vggface2: non-commercial research"
 TRANSFER_INPUT = replace(IMAGENET, size_hw=(197, 197))  # the least that keras-vggface takes
 
 
@@ -60,7 +61,13 @@ class TransferNet(nn.Module):
         return logits
 
 
-@register(input=TRANSFER_INPUT, source=CASE_STUDY, pretrained=("imagenet", "vggface2"), figure="70.94 %")
+@register(
+    input=TRANSFER_INPUT,
+    source=CASE_STUDY,
+    pretrained=("imagenet", "vggface2"),
+    figure="70.94 %",
+    licence=VGGFACE2_LICENCE,
+)
 def resnet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
     """The case study's ResNet-50 with dense 4096-1024-K; `keras`: strides and padding of keras-vggface."""
     backbone: Any = timm.create_model("resnet50", num_classes=0, global_pool="")

@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from mien.models.registry import GREY, register
-from mien.models.resnet import CASE_STUDY, TRANSFER_INPUT, TransferNet, keras_batch_norm, keras_stem
+from mien.models.resnet import (
+    TRANSFER_INPUT,
+    VGGFACE2_LICENCE,
+    TransferNet,
+    keras_batch_norm,
+    keras_stem,
+)
 from mien.models.vgg import PooledConvNet
 
 SMALL = "He et al. 2016 with squeeze and excitation (Hu et al. 2018) and a 3 x 3 stem of stride 1"
@@ -16,8 +22,9 @@ SMALL = "He et al. 2016 with squeeze and excitation (Hu et al. 2018) and a 3 x 3
 
 @register(
     input=TRANSFER_INPUT,
-    source=f"{CASE_STUDY}, with SENet-50 (Hu et al. 2018) as backbone",
+    source="Hu et al. 2018, with the head of the case study's ResNet-50",
     pretrained=("imagenet", "vggface2"),
+    licence=VGGFACE2_LICENCE,
 )
 def senet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
     """SENet-50 with dense 4096-1024-K; `keras`: padding of keras-vggface (the strides are the same)."""
