@@ -1,4 +1,4 @@
-"""Pictures to try the page with: drawn faces of its own, and portraits where a dependency ships one."""
+"""Pictures to try the page with: portraits that an installed package ships, or that `mien demo` has fetched."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,8 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mien import hub
-
-DRAWN = Path(__file__).parent / "static" / "img"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +35,11 @@ CANDIDATES = (
 @cache
 def available() -> tuple[Sample, ...]:
     """Those that this installation has; nothing is fetched."""
-    found = [
+    return tuple(
         Sample(name=name, title=title, credit=credit, path=path, mimetype=_mimetype(name))
         for name, title, credit, package, place in CANDIDATES
         if (path := _in_package(package, place) or _cached(name)) is not None
-    ]
-    drawn = DRAWN / "drawn-faces.webp"
-    if drawn.is_file():
-        found.append(
-            Sample(name=drawn.name, title="Drawn faces", credit="drawn by mien", path=drawn, mimetype="image/webp")
-        )
-    return tuple(found)
+    )
 
 
 def _in_package(package: str, place: str) -> Path | None:

@@ -1,0 +1,236 @@
+"""`mien serve` as users start it: Granian, worker processes, signals, and the lines of docs/api.md."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.web.browser import free_port
+
+from mien import cli
+
+REPOSITORY = Path(__file__).parents[2]
+START_S = 120.0  # on a busy machine
+
+
+class Service:
+    """A running `mien serve`."""
+
+    def __init__(self, *options: str, workers: int = 1) -> None:
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "mien", "serve", "--port", str(self.port), "--workers", str(workers), *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self.log: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        with self.process.stderr as lines:
+            self.log.extend(lines)
+
+    def wait_ready(self, timeout_s: float = START_S) -> None:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                if self.get("/readyz") == b'{"status":"ok"}\n':
+                    return
+            assert self.process.poll() is None, self.log
+            time.sleep(0.1)
+        raise AssertionError(f"not ready in {timeout_s} s: {self.log}")
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.address + path, timeout=10) as answer:
+            body = answer.read()
+            assert isinstance(body, bytes)
+            return body
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers: children that run Granian."""
+        started = [re.search(r"Spawning worker-(\d+) with PID: (\d+)", line) for line in list(self.log)]
+        newest = {found[1]: int(found[2]) for found in started if found}
+        return list(newest.values())
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+
+@pytest.fixture(scope="module")
+def service(tiny_onnx: Path) -> Iterator[Service]:
+    running = Service("--model", str(tiny_onnx), "--set", "max_wait_s=60", "--set", "max_seconds=120")
+    try:
+        running.wait_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+def curl_lines() -> list[str]:
+    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="apt-get install curl")
+def test_curl_lines_of_the_documents(service: Service, grace_hopper: Path, tmp_path: Path) -> None:
+    shutil.copy(grace_hopper, tmp_path / "photo.jpg")
+    assert len(curl_lines()) >= 6
+    for line in curl_lines():
+        arguments = shlex.split(
+            line.replace("http://127.0.0.1:8000", service.address).replace("$MIEN_SERVE_TOKEN", "x")
+        )
+        done = subprocess.run(
+            [*arguments, "--fail-with-body"], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert json.loads(done.stdout)
+
+
+def test_the_example_client(service: Service, grace_hopper: Path, tmp_path: Path) -> None:
+    script = REPOSITORY / "examples" / "client.py"
+    run = [sys.executable, str(script)]
+    done = subprocess.run([*run, str(grace_hopper), service.address], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"[a-z]+ \d+% (uncertain)?\n", done.stdout)
+    words = tmp_path / "notes.txt"
+    words.write_text("no picture", encoding="utf-8")
+    failed = subprocess.run([*run, str(words), service.address], capture_output=True, text=True, check=False)
+    assert "ServiceError: notes.txt: no picture that mien knows" in failed.stderr
+
+
+def raw(service: Service, head: str, body: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+    connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    return connection
+
+
+SLOW = "POST /api/v1/analyze HTTP/1.1\nHost: x\nContent-Type: multipart/form-data; boundary=b\nContent-Length: 100000"
+
+
+def test_slow_uploads_hold_nobody_up(service: Service) -> None:
+    slow = [raw(service, SLOW, b"--b\r\n") for _ in range(60)]
+    try:
+        assert service.get("/healthz") == b'{"status":"ok"}\n'
+        assert b"mien" in service.get("/")
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 20000000", "Transfer-Encoding: chunked"])
+def test_too_large_bodies_end_early(service: Service, length: str) -> None:
+    head = f"POST /api/v1/analyze HTTP/1.1\nHost: x\nContent-Type: multipart/form-data; boundary=b\n{length}"
+    with raw(service, head) as connection:
+        if "chunked" in length:
+            with contextlib.suppress(ConnectionError):  # it is closed before all is sent
+                for _ in range(12):
+                    connection.sendall(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n")
+        answer = connection.recv(300)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_log_is_json_lines(service: Service) -> None:
+    lines = [json.loads(line) for line in list(service.log) if not line.startswith("mien: ")]
+    assert any(line["message"] == "request" for line in lines)
+
+
+def test_metrics_of_the_workers(service: Service) -> None:
+    text = service.get("/metrics").decode()
+    assert 'mien_requests_total{endpoint="/readyz",status="200"}' in text
+    assert "mien_queue_depth" in text
+
+
+def test_stop_finishes_what_is_in_flight(tiny_onnx: Path, grace_hopper: Path) -> None:
+    running = Service("--model", str(tiny_onnx), "--set", "max_wait_s=60", "--set", "max_seconds=120")
+    try:
+        running.wait_ready()
+        answers: list[Any] = []
+        form = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+        body = form + grace_hopper.read_bytes() + b"\r\n--b--\r\n"
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        request = urllib.request.Request(f"{running.address}/api/v1/analyze", body, headers)
+
+        def ask() -> None:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                answers.append(json.load(answer))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.1)
+        assert running.stop() == 0
+        asking.join(60)
+        assert len(answers[0][0]["faces"]) == 1
+        with pytest.raises(urllib.error.URLError):
+            running.get("/healthz")
+    finally:
+        running.stop()
+
+
+@pytest.mark.soak
+def test_killed_workers_come_back(tiny_onnx: Path) -> None:
+    """20 times: a worker is killed; the service answers again within 5 s."""
+    running = Service("--model", str(tiny_onnx), workers=2)
+    try:
+        running.wait_ready()
+        for _ in range(20):
+            os.kill(running.workers()[0], signal.SIGKILL)
+            killed = time.monotonic()
+            while True:
+                with contextlib.suppress(OSError):
+                    running.get("/readyz")
+                    break
+            assert time.monotonic() - killed < 5
+            time.sleep(2)
+    finally:
+        running.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param(["--host", "0.0.0.0"], "MIEN_SERVE_TOKEN", id="other machines without a token"),
+        pytest.param(["--set", "max_face=1"], "max_faces", id="unknown setting"),
+        pytest.param(["--model", "no-such-model"], "no-such-model", id="unknown model"),
+        pytest.param(["--detector", "none"], "centerface or yunet", id="no detector"),
+    ],
+)
+def test_refusals(
+    options: list[str],
+    words: str,
+    tiny_onnx: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = [] if "--model" in options else ["--model", str(tiny_onnx)]
+    monkeypatch.setattr(sys, "argv", ["mien", "serve", *options, *model])
+    monkeypatch.delenv("MIEN_SERVE_TOKEN", raising=False)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out) == (2, "")
+    assert words in printed.err
+
+
+def test_serving_stays_clear_of_torch() -> None:
+    heavy = ("torch", "matplotlib", "onnx")
+    code = f"import sys, mien.web.serving; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
