@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.training.conftest import MakeEngine
 
-from mien.errors import ModelError
+from mien.errors import ConfigError, ModelError
 from mien.training import checkpoint, run
 
 DRIVER = """
@@ -129,9 +130,21 @@ class Evil:
 
 
 def test_weights_files_carry_a_run(make_engine: MakeEngine, tmp_path: Path) -> None:
-    make_engine(epochs=1).run()
+    make_engine(epochs=1, model="vgg-narrow").run()
     run.save_weights(tmp_path / "run", tmp_path / "half.safetensors")
     (whole, spec), (half, again) = (run.load_model(tmp_path / name) for name in ("run", "half.safetensors"))
     images = torch.rand(4, 1, 48, 48)
     torch.testing.assert_close(half(images), whole(images), atol=2e-3, rtol=0)
-    assert spec == again
+    assert (spec.name, spec.labels, spec.input) == (again.name, again.labels, again.input)
+    np.testing.assert_allclose(spec.classifier_weights(), again.classifier_weights(), atol=1e-3)
+
+
+def test_another_number_of_epochs_is_a_new_horizon_that_the_run_keeps(make_engine: MakeEngine, tmp_path: Path) -> None:
+    make_engine(epochs=1).run()
+    engine = make_engine(epochs=3, resume=True)
+    engine.run()
+    assert [row["epoch"] for row in engine.history] == [1, 2, 3]
+    about = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert about["horizons"] == [{"from_epoch": 1, "epochs": 1}, {"from_epoch": 2, "epochs": 3}]
+    with pytest.raises(ConfigError, match="3 epochs behind it"):
+        make_engine(epochs=2, resume=True)

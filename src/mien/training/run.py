@@ -107,8 +107,9 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         save=lambda state, better: write(job.output, state, better=better),
     )
     if state is not None:
+        about["horizons"] = _horizons(state, recipe.epochs)
         engine.restore(state)
-    elif world.writes:
+    if world.writes:
         job.output.mkdir(parents=True, exist_ok=True)
         _replace(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
     return engine
@@ -246,17 +247,28 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         raise ConfigError(f"{folder} holds a run already: add --resume to go on with it, or name another --output")
     state = checkpoint.load(last)
     was, now = (recipes.from_dict(a["recipe"], source=str(folder)).to_dict() for a in (state.about, about))
-    if changed := [key for key in now if was[key] != now[key]]:
+    if changed := [key for key in now if was[key] != now[key] and key != "epochs"]:
         raise ConfigError(
             f"{folder} was trained with {changed[0]} = {was[changed[0]]!r}, not {now[changed[0]]!r}: "
             "resume it with its own recipe, or name another --output"
         )
+    if state.epoch > now["epochs"]:
+        raise ConfigError(f"{folder} has {state.epoch} epochs behind it: epochs = {now['epochs']} cannot end it")
     if [one["sha256"] for one in state.about.get("teachers", [])] != [one["sha256"] for one in about["teachers"]]:
         names = ", ".join(one["name"] for one in state.about.get("teachers", [])) or "no teachers"
         raise ConfigError(f"{folder} learned from {names}: resume it with the same teachers in the same order")
     if state.about["data"]["digests"] != about["data"]["digests"]:
         raise ConfigError(f"{folder} was trained on other images, labels or votes than {about['data']['digests']}")
     return state
+
+
+def _horizons(state: Checkpoint, epochs: int) -> list[dict[str, int]]:
+    """Every number of epochs that the run was to have, and from which epoch on: the schedule follows the newest."""
+    planned = state.about["recipe"]["epochs"]
+    horizons = list(state.about.get("horizons") or [{"from_epoch": 1, "epochs": planned}])
+    if epochs != planned:
+        horizons.append({"from_epoch": state.epoch + 1, "epochs": epochs})
+    return horizons
 
 
 def _replace(path: Path, text: str) -> None:
