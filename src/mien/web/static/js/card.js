@@ -103,7 +103,6 @@ export class Card {
 
   /** The entry of one face: its picture, words, bars for each model, heatmaps on demand. */
   entry(index) {
-    const title = freshId("face");
     const faces = this.answers.map(({ result }) => result.faces[index]);
     const [face] = faces;
     const several = this.answers.length > 1;
@@ -117,10 +116,10 @@ export class Card {
       more.textContent = maps.hidden ? "Show what it looked at" : "Hide what it looked at";
     });
     const heading = this.answers[0].result.faces.length > 1 ? `Face ${index + 1}` : "The face";
-    return h("section", { class: "face", "aria-labelledby": title },
+    return h("section", { class: "face", role: "group", "aria-label": `${heading}: ${sentence(face)}` },
       h("div", { class: "face-head" },
         this.crop(face),
-        h("div", {}, h("p", { class: "face-number" }, heading), h("h3", { id: title }, sign(face.emotion), verdict(face)), remarks(face))),
+        h("div", {}, h("p", { class: "face-number" }, heading), h("h3", {}, sign(face.emotion), verdict(face)), remarks(face))),
       h("div", { class: several ? "compare" : "" },
         ...this.answers.map(({ model }, place) => bars(faces[place], several ? model.name : null))),
       more, maps);
