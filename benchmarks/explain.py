@@ -8,7 +8,7 @@ Occlusion at patch 8, stride 4 asks for 122 predictions of a 48 px crop. They ar
 one call a position; both in turn, so that whatever else the machine does falls on both. Bar: 250 ms in batches.
 Faithfulness is deletion and insertion (Petsiuk et al. 2018) of the predicted label's map, beside smooth random maps
 and the prior that faces are in the middle; the differences come with a bootstrap interval over the faces.
-Results go to results/explain.json, under the model's name.
+Results go to results/explain.json, under the model's name, and from there into the tables of docs/explanations.md.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from mien.explain.heatmap import METHODS
 from mien.runtime.predictor import Predictor
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "explain.json"
+DOCUMENT = ROOT / "docs" / "explanations.md"
 THREADS = 2
 REPEATS = 21
 BAR_MS = 250.0
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="packed data set: also measure faithfulness on its validation split")
     parser.add_argument("--faces", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "explain.json")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
 
     predictor = load(options.model)
@@ -61,7 +63,56 @@ def main() -> None:
     results[predictor.spec.name] = {**results.get(predictor.spec.name, {}), **found}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.output == RESULTS:
+        write_tables(results, DOCUMENT)
     print(json.dumps(found, indent=1))
+
+
+def write_tables(results: dict[str, Any], document: Path) -> None:
+    """Put what was measured between the document's markers."""
+    text = document.read_text(encoding="utf-8")
+    for name, lines in (("cost", cost_table(results)), ("faithfulness", faithfulness_table(results))):
+        start, end = f"<!-- {name}: benchmarks/explain.py writes what follows -->", f"<!-- end of {name} -->"
+        head, _, rest = text.partition(start)
+        _, _, tail = rest.partition(end)
+        text = "\n".join([head + start, "", *lines, "", end + tail])
+    document.write_text(text, encoding="utf-8")
+
+
+def cost_table(results: dict[str, Any]) -> list[str]:
+    """A line a model: medians in milliseconds."""
+    lines = [
+        "| model | one prediction | occlusion, batched | occlusion, one call a position | CAM |",
+        "|---|---|---|---|---|",
+    ]
+    for model, found in results.items():
+        if times := found.get("cost"):
+            cam = f"{times['cam_ms']:.0f} ms" if "cam_ms" in times else "-"
+            batched, single = times["occlusion_batched_ms"], times["occlusion_one_call_a_position_ms"]
+            lines.append(f"| {model} | {times['predict_ms']:.1f} ms | {batched:.0f} ms | {single:.0f} ms | {cam} |")
+    return lines
+
+
+def faithfulness_table(results: dict[str, Any]) -> list[str]:
+    """A line a model and method: mean areas, and gains with their intervals."""
+    lines = [
+        "| model | method | deletion: map, random, centre | gain over random | gain over centre "
+        "| insertion: map, random, centre | gain over random | gain over centre |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for model, found in results.items():
+        for method in METHODS:
+            if method not in (table := found.get("faithfulness", {})):
+                continue
+            cells = []
+            for kind in ("deletion", "insertion"):
+                areas = table[method][kind]
+                cells.append(", ".join(f"{areas[key]:.3f}" for key in ("map", "random", "centre")))
+                for other in ("random", "centre"):
+                    low, high = areas[f"gain_over_{other}_ci95"]
+                    cells.append(f"{areas[f'gain_over_{other}']:+.3f} ({low:+.3f} to {high:+.3f})")
+            lines.append(f"| {model}, n = {table['faces']} | {method} | {' | '.join(cells)} |")
+    return lines
 
 
 def load(name: str) -> ExplainablePredictor:

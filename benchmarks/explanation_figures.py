@@ -71,15 +71,13 @@ def explain_to(name: str, images: list[Path], models: list[str], *options: str) 
 
 
 def saliency_for_the_classes(predictor: ExplainablePredictor) -> Canvas:
-    """Four drawn faces a row, each over its saliency and SmoothGrad for the emotion that was drawn."""
+    """Seven drawn faces, each over its saliency and SmoothGrad for the emotion that was drawn."""
     rng = np.random.default_rng(0)
     faces = {label: draw_face(label, rng) for label in FER7}
-    rows: list[list[Cell]] = []
-    for labels in (FER7[:4], FER7[4:]):
-        rows.append([_drawn(predictor, faces[label], label) for label in labels])
-        for method in ("saliency", "smoothgrad"):
-            maps = [explain(predictor, faces[label], [label], method=method)[0] for label in labels]
-            rows.append([heatmap_panel(faces[heatmap.label], heatmap) for heatmap in maps])
+    rows: list[list[Cell]] = [[_drawn(predictor, face, label) for label, face in faces.items()]]
+    for method in ("saliency", "smoothgrad"):
+        maps = {label: explain(predictor, face, [label], method=method)[0] for label, face in faces.items()}
+        rows.append([heatmap_panel(faces[label], heatmap) for label, heatmap in maps.items()])
     return figure(rows)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mien.cli.explain_output import OUTPUTS, show, write
+from mien.cli.opened import CHECKPOINTS
 from mien.cli.predict import DetectorName, complain
 from mien.cli.progress import Bar
 from mien.cli.sources import expand
@@ -49,9 +50,6 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     NPY = "npy"
-
-
-CHECKPOINTS = (".pt", ".ckpt")
 
 
 def command(  # noqa: PLR0913 - one parameter an option

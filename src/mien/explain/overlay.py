@@ -104,7 +104,8 @@ def _draw_face(canvas: Canvas, panel: Panel, x: float, y: float) -> None:
     values = _shown(panel.heatmap, face.shape[:2], limit)
     pixels = over_face(face, values, signed=signed)
     canvas.picture(x_face, y_face, width=width, height=height, pixels=pixels)
-    for sign in (1, -1) if signed else (1,):
+    signs = () if METHODS[panel.heatmap.method].fine else (1, -1) if signed else (1,)  # outlines of specks say nothing
+    for sign in signs:
         for outline in _contours(sign * values):
             points = [(x_face + px * width, y_face + py * height) for px, py in outline]
             canvas.line(points, colour="#000000", width=2.2, dash=0 if sign > 0 else 4)
