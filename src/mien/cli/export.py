@@ -30,7 +30,12 @@ class Format(StrEnum):
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder or checkpoint.", show_default=False)],
-    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.onnx", help="File to write; OUT.safetensors: what --from reads.", show_default=False
+        ),
+    ],
     *,
     precision: Annotated[
         PrecisionName, typer.Option(help="fp16: half the file at the speed of fp32; int8: a quarter, and faster.")
@@ -38,8 +43,8 @@ def command(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Prepared data set: its validation faces set temperature and threshold and check the file; int8 needs "
-            "its training faces too.",
+            help="Prepared data set, or the folder that was trained on: its validation faces set temperature and "
+            "threshold and check the file; int8 needs its training faces too.",
             show_default=False,
         ),
     ] = None,
@@ -58,14 +63,21 @@ def command(
     from dataclasses import replace
 
     from mien.export.exporter import Faces, export
-    from mien.training.run import load_model
+    from mien.training.run import load_model, save_weights
 
+    if out.suffix == ".safetensors":
+        save_weights(run, out)
+        typer.echo(f"{out}: weights to train on from, {out.stat().st_size / 1e6:.2f} MB")
+        return
     if out.suffix != ".onnx":
-        raise ConfigError(f"{out}: the file must end in .onnx")
+        raise ConfigError(f"{out}: the file must end in .onnx, or in .safetensors for weights to train on from")
     model, spec = load_model(run)
     spec = replace(spec, name=name or spec.name)
-    faces = None if data is None else Faces.load(data, spec.labels)
-    if faces is None:
+    faces = None
+    if data is not None:  # a folder is split by the run's own seed, so these images validated there too
+        seed = spec.training["recipe"]["seed"]
+        faces = Faces.of(load_data(data, spec.input.size_hw, seed=seed), spec.labels)
+    else:
         typer.echo("mien: no --data: not calibrated, and compared with torch on random pictures only", err=True)
     done = export(model, spec, out, precision=precision.value, faces=faces, coverage=coverage)
     if format_ is Format.JSON:

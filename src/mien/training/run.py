@@ -34,6 +34,7 @@ LICENCE = (
     "trained on FER-2013 (public research data, image rights unverified) by mien; "
     "the weights are offered under Apache-2.0 as far as mien's authors can grant it"
 )
+OWN_LICENCE = "trained by mien on the folder {folder}; whoever owns its images decides on the terms"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +98,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     engine = Engine(
         recipe=recipe,
         spec=spec,
-        model=_network(recipe, job.start, len(labels), fresh=state is None),
+        model=_network(recipe, job.start, labels, fresh=state is None),
         train=data.place(train, labels, recipe, world.device),
         validation=data.place(validation, labels, plain, world.device),
         about=about,
@@ -115,19 +116,32 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     return engine
 
 
-def _network(recipe: Recipe, start: Start | None, num_classes: int, *, fresh: bool) -> nn.Module:
+def _network(recipe: Recipe, start: Start | None, labels: tuple[str, ...], *, fresh: bool) -> nn.Module:
     """The network of a run: with the weights it starts from, unless a checkpoint brings them."""
-    model = transfer.build(recipe, num_classes)
+    model = transfer.build(recipe, len(labels))
     if fresh and start is not None:
-        load_matching(model, start.weights, source=start.source)
+        same = tuple(start.about["labels"]) == labels
+        load_matching(model, _first_head(start, recipe), source=start.source, classifier=same)
     elif fresh:
         transfer.load_pretrained(model, recipe)
     transfer.freeze(model, recipe, trained=start is not None)
     return model
 
 
-def load_matching(model: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str) -> tuple[str, ...]:
+def _first_head(start: Start, recipe: Recipe) -> Mapping[str, torch.Tensor]:
+    """The weights of `start`, of two heads the first one alone where the recipe has no second."""
+    weights = dict(start.weights)
+    if start.about["recipe"].get("ferplus") == "head" and recipe.ferplus != "head":
+        weights = {name.removeprefix("net."): value for name, value in weights.items() if name.startswith("net.")}
+    return weights
+
+
+def load_matching(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str, classifier: bool = True
+) -> tuple[str, ...]:
     """Load all weights that fit; the names of the classifier's, which alone may differ in shape, are returned.
+
+    Without `classifier` it stays random in any case: its classes are others.
 
     Raises:
         ModelError: weights other than the classifier's are missing or of another shape.
@@ -135,8 +149,11 @@ def load_matching(model: nn.Module, weights: Mapping[str, torch.Tensor], *, sour
     wanted = model.state_dict()
     fits = {name: value.to(wanted[name].dtype) for name, value in weights.items() if name in wanted}
     other = {name for name, value in wanted.items() if name not in fits or fits[name].shape != value.shape}
-    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
-    if strange := sorted(name for name in other if not any(name.startswith(layer + ".") for layer in last)):
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    last = {name for name in wanted if any(name.startswith(layer + ".") for layer in layers)}
+    if not classifier:
+        other |= last
+    if strange := sorted(other - last):
         raise ModelError(f"{source} does not fit this network: {strange[0]} is missing or of another shape")
     model.load_state_dict({**wanted, **{name: value for name, value in fits.items() if name not in other}})
     return tuple(sorted(other))
@@ -169,7 +186,8 @@ def save_weights(run: Path, path: Path) -> None:
         for name, value in start.weights.items()
     }
     partial = path.with_name(path.name + ".partial")
-    safetensors.torch.save_file(halved, partial, {"mien": json.dumps(dict(start.about), ensure_ascii=False)})
+    about = {"mien": json.dumps(dict(start.about), ensure_ascii=False)}
+    partial.write_bytes(safetensors.torch.save(halved, about))
     partial.replace(path)
 
 
@@ -217,7 +235,7 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
         name=about["name"],
         labels=labels,
         input=InputSpec.from_dict(about["input"]),
-        licence=LICENCE,
+        licence=_licence(about),
         training={key: about[key] for key in ("recipe", "data", "versions", "device")},
         cam_weights=_cam_weights(model),
     )
@@ -229,6 +247,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _licence(about: Mapping[str, Any]) -> str:
+    """Terms of the weights: `mien data prepare` writes the protocol of FER-2013, a folder of one's own has none."""
+    provenance = about["data"]["provenance"]
+    if "protocol" in provenance or not provenance.get("sources"):
+        return LICENCE
+    own = OWN_LICENCE.format(folder=provenance["sources"][0]["name"])
+    return own if about.get("start") is None else f"{own}; it started from weights {LICENCE}"
 
 
 def _cam_weights(model: nn.Module) -> str | None:
