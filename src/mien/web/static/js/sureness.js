@@ -9,29 +9,28 @@ export function showSureness(models) {
 }
 
 function modelFacts(model, several) {
-  const facts = [trained(model), accuracy(model), calibration(model), uncertainty(model), hardest(model)].filter(Boolean);
+  const facts = [trained(model), accuracy(model), calibration(model), uncertainty(model), hardest(model), ["Licence of the weights", `${model.model.licence}.`]].filter(Boolean);
   const list = h("dl", { class: "facts" }, ...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
-  const { name, sha256, licence, precision } = model.model;
+  const { name, sha256, precision } = model.model;
   return h("div", { class: "facts-of" },
     h("h3", {}, several ? `Model ${model.name}` : "What the model knows of itself"), list,
-    h("p", { class: "small" }, `${name}, ${precision}, licence ${licence}, sha256 `, h("code", {}, sha256.slice(0, 12))));
+    h("p", { class: "small" }, `${name}, ${precision}, sha256 `, h("code", {}, sha256.slice(0, 12))));
 }
 
 const FER2013 = "FER-2013: 35,887 small grey photos from a web search, labelled by people who often disagree.";
 
-function trained({ training }) {
-  const data = training.data ?? {};
-  if (["icml", "case-study"].includes(data.protocol)) return ["Trained on", FER2013];
-  const source = [data.name, data.source, data].find((one) => typeof one === "string");
-  return ["Trained on", source ? `${source}.` : "The file does not say."];
+function trained({ training, model }) {
+  const about = training.data?.provenance ?? training.data ?? {};
+  if (["icml", "case-study"].includes(about.protocol) || model.licence.includes("FER-2013")) return ["Trained on", FER2013];
+  return ["Trained on", typeof about.source === "string" ? `${about.source}.` : "The file does not say."];
 }
 
 function accuracy({ metrics }) {
   if (metrics.accuracy === undefined) return ["Accuracy", "Not measured: treat every answer as a guess."];
   const [low, high] = metrics.accuracy_ci95 ?? [];
   const interval = low === undefined ? "" : ` (95 % interval ${decimal(low)} to ${decimal(high)})`;
-  const share = `right on ${decimal(metrics.accuracy)}${interval} of ${metrics.n?.toLocaleString("en") ?? "the"} photos that it had not seen`;
-  return ["Accuracy", `It was ${share}. People reach about 65 % on the same kind of photos.`];
+  const share = `right on ${decimal(metrics.accuracy)}${interval} of ${metrics.n?.toLocaleString("en") ?? "the"} photos kept out of its training`;
+  return ["Accuracy", `It was ${share}. People reach about 65 % on such photos (Goodfellow et al., 2013).`];
 }
 
 function calibration({ metrics, model }) {
