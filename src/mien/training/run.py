@@ -236,7 +236,7 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
         labels=labels,
         input=InputSpec.from_dict(about["input"]),
         licence=_licence(about),
-        training={key: about[key] for key in ("recipe", "data", "versions", "device")},
+        training={key: about.get(key) for key in ("recipe", "data", "versions", "device", "horizons")},
         cam_weights=_cam_weights(model),
     )
     return model.eval(), spec
