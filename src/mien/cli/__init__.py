@@ -23,6 +23,7 @@ VERBS: tuple[str, ...] = (
     "models",
     "distill",
     "ensemble",
+    "results",
     "demo",
 )
 """Modules of this package; each has `command`, or `app` where the verb has verbs of its own."""

@@ -1,0 +1,74 @@
+"""`mien results`: records of runs, and the page of figures that is made of them."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Keep the figures of runs, and write docs/results.md from them.", no_args_is_help=True)
+
+
+class TtaName(StrEnum):
+    """As `mien.evaluation.tta.VIEWS`."""
+
+    NONE = "none"
+    FLIP = "flip"
+    FULL = "full"
+
+
+RecordsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the records.")]
+RECORDS = Path("results/runs")
+
+
+@app.command()
+def add(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)],
+    *,
+    data: Annotated[Path, typer.Option(help="Data set whose validation faces it is measured on.")],
+    name: Annotated[str, typer.Option(help="Name of the record. (default: the folder's)")] = "",
+    tta: Annotated[TtaName, typer.Option(help="Average over 1, 2 or 10 views of each face.")] = TtaName.NONE,
+    records: RecordsOption = RECORDS,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Measure a run on validation faces and keep the figures as a record."""
+    from mien.cli.progress import Bar
+    from mien.errors import require
+
+    require("torch", "train")
+    from mien.training import records as kept
+    from mien.training.distributed import pick_device
+
+    dataset = kept.load_data(run, data)
+    total, done = len(dataset.split("validation")), 0
+    with Bar("evaluating", total) as bar:
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            bar.update(done, total)
+
+        record = kept.measure(run, dataset, name=name, tta=tta.value, device=pick_device(device), progress=advance)
+    typer.echo(kept.write(record, records))
+
+
+@app.command()
+def write(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("docs/results.md"),
+    records: RecordsOption = RECORDS,
+) -> None:
+    """Write the page of figures from the records; a recipe without a record is `not run`."""
+    from mien.errors import ConfigError, require
+
+    require("torch", "train")
+    from mien.training import records as kept
+    from mien.training import results
+
+    text = results.markdown(kept.read(records))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot write it: {error.strerror or error}") from error
+    typer.echo(output)

@@ -1,0 +1,191 @@
+"""docs/results.md: tables made of the records of runs, and of nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mien.training import recipe as recipes
+from mien.training import transfer
+from mien.training.records import PUBLIC_TEST_FACES, Record
+
+CASE_STUDY = {"baseline": (56.17, 1.58), "vgg": (66.68, 1.36), "resnet50": (70.94, 0.85)}
+"""Recipe: accuracy on PublicTest in per cent, and loss, as the case study that mien started from reports them."""
+
+HOW = ("seed", "precision", "channels_last", "compile", "accumulate", "checkpoint_steps")
+"""Settings that make another draw or another speed of the same recipe."""
+
+OF_THE_START = ("model", "dropout", "layout", "channels", "pretrained")  # `--from MODEL` takes them from the model
+BY_TEACHERS, FROM_MODEL = "student", "finetune"  # the recipes that need a model to begin with
+
+HEAD = """<!-- written by `mien results write` from the records in results/runs: do not edit -->
+# Results
+
+Every figure of a run on this page stands in that run's record in `results/runs`, which `mien results add RUN --data
+DATA` writes by evaluating the saved weights; `mien results write --output docs/results.md` makes the page. No run was
+measured on a test split.
+"""
+
+MEANING = f"""- **accuracy**: in per cent of the {PUBLIC_TEST_FACES:,} faces of PublicTest, which serve as validation,
+  ± half of the 95 % interval (Wilson). **without twins**: of those alone that are pixel by pixel in no training image.
+- **log-loss** and **ECE** (expected calibration error, per cent, 15 bins), each twice. *As trained*: of the softmax as
+  the network gives it. *Calibrated*: with one temperature, fitted on one half of these faces and scored on the other,
+  both ways.
+- **views**: 1 is the face alone, 2 with its mirror image, 10 shifted as well (`--tta`).
+- **time**: of all epochs, validation included, on the device named; other work may have run beside it.
+- **MACs**: multiply-accumulates of convolutions and dense layers for one face.
+- *Case study*: what its report gives; its loss is uncalibrated, PublicTest was its test split; n/s: not stated there.
+"""
+
+NOTE_NOT_RUN = """No saved run stands behind these recipes as they are, so they have no figures. Data come from
+`mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which recipe a run followed, and what it changed of it."""
+
+    recipe: str  # empty: none of mien's
+    changes: Mapping[str, Any]  # setting: the run's value, where it is not the recipe's
+
+    @property
+    def exact(self) -> bool:
+        """Whether the run is that recipe, whatever its seed and its speed."""
+        return bool(self.recipe) and not self.changes
+
+
+def origin(record: Record) -> Origin:
+    """The shipped recipe that `record` follows most closely.
+
+    Raises:
+        ConfigError: the record has settings that this mien does not know.
+    """
+    table = recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
+    begun, taught = bool(record.about.get("start")), bool(record.about.get("teachers"))
+    best = Origin("", {})
+    for name in recipes.names():
+        if (name == FROM_MODEL) != begun or (name == BY_TEACHERS) != taught:
+            continue
+        planned = transfer.settle(recipes.read(name)).to_dict()
+        ignored = (*HOW, *OF_THE_START) if begun else HOW
+        changes = {key: value for key, value in table.items() if key not in ignored and planned[key] != value}
+        if (begun or taught or "model" not in changes) and (not best.recipe or len(changes) < len(best.changes)):
+            best = Origin(name, changes)
+    return best
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The page: runs on PublicTest beside the case study, runs on other faces, and what was not run."""
+    public = sorted((one for one in records if one.on_public_test), key=lambda one: -one.metrics["accuracy"])
+    others = [one for one in records if not one.on_public_test]
+    parts = [HEAD, "## On PublicTest\n", _figures(public, case_study=True), MEANING]
+    if public:
+        parts += ["## Plain and balanced\n", _balance(public)]
+    if others:
+        parts += ["## On other validation faces\n", _figures(others, case_study=False)]
+    if records:
+        parts += ["## How they were made\n", _provenance([*public, *others])]
+    if waiting := not_run(records):
+        rows = [(f"`{name}`", "not run", f"`{command}`") for name, command in waiting.items()]
+        parts += ["## Not run\n", NOTE_NOT_RUN, _table(("recipe", "figures", "command that runs it"), rows)]
+    return "\n".join(parts)
+
+
+def not_run(records: Sequence[Record]) -> dict[str, str]:
+    """Recipes that no record follows to the letter, each with the command that runs it."""
+    followed = [origin(one) for one in records]
+    done = {one.recipe for one in followed if one.exact}
+    return {name: command(name) for name in recipes.names() if name not in done}
+
+
+def command(recipe: str) -> str:
+    """The one command that runs a shipped recipe."""
+    if recipe == BY_TEACHERS:
+        return f"mien distill {recipe} --teacher runs/resnet50 --data data/fer2013 --output runs/{recipe}"
+    if recipe == FROM_MODEL:
+        return "mien train --from default --data FOLDER --output runs/mine"
+    return f"mien train {recipe} --data data/fer2013 --output runs/{recipe}"
+
+
+def _figures(records: Sequence[Record], *, case_study: bool) -> str:
+    heads = (
+        "run", "parameters", "MACs", "epochs", "time", "device", "views", "accuracy, %", "without twins, %", "macro-F1",
+        "log-loss as trained", "log-loss calibrated", "ECE as trained, %", "ECE calibrated, %",
+    )  # fmt: skip
+    rows = [_figure_row(one) for one in records]
+    if case_study:
+        for name, (accuracy, loss) in CASE_STUDY.items():
+            rows.append((f"*case study: {name}*", *["n/s"] * 6, f"{accuracy:.2f}", *["n/s"] * 2, f"{loss:.2f}"))
+    return _table(heads, [(*row, *["n/s"] * (len(heads) - len(row))) for row in rows])
+
+
+def _figure_row(record: Record) -> tuple[str, ...]:
+    found = record.metrics
+    fitted = found["calibration"].get("cross_fit")
+    apart = found["accuracy_without_twins"]
+    return (
+        record.name,
+        f"{record.parameters:,}",
+        f"{record.macs / 1e6:,.1f} M",
+        _epochs(record),
+        duration(record.seconds),
+        record.about["device"],
+        {"none": "1", "flip": "2", "full": "10"}[found["tta"]],
+        _with_interval(found["accuracy"], found["accuracy_ci95"]),
+        "not known" if apart is None else _with_interval(apart, found["accuracy_without_twins_ci95"]),
+        f"{found['macro_f1']:.4f}",
+        f"{found['log_loss']:.4f}",
+        f"{fitted['log_loss']:.4f}" if fitted else "not known",
+        f"{100 * found['ece']:.2f}",
+        f"{100 * fitted['ece']:.2f}" if fitted else "not known",
+    )
+
+
+def _balance(records: Sequence[Record]) -> str:
+    """Figures in which every face counts alike beside those in which every class does."""
+    rows = []
+    for record in records:
+        found, of = record.metrics, record.metrics["per_class"]
+        recalls = [f"{100 * of[label]['recall']:.1f}" for label in ("fear", "disgust")]
+        balanced = (f"{100 * found['macro']['recall']:.2f}", f"{found['macro_f1']:.4f}", *recalls)
+        rows.append((record.name, record.about["recipe"]["balance"], f"{100 * found['accuracy']:.2f}", *balanced))
+    heads = ("run", "balance", "accuracy, %", "mean recall of the classes, %", "macro-F1", "fear recall, %")
+    return _table((*heads, "disgust recall, %"), rows)
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    rows = []
+    for record in records:
+        about, came = record.about, origin(record)
+        changes = ", ".join(f"{key}={value}" for key, value in came.changes.items()) or "none"
+        digests = (record.metrics["data"]["digest"], about["data"]["digests"]["train"], record.weights_sha256)
+        versions = f"mien {about['versions']['mien']}, torch {about['versions']['torch']}"
+        settings = (f"{about['recipe']['seed']}", about["recipe"]["precision"], versions)
+        rows.append((record.name, came.recipe or "none", changes, *settings, *(f"`{one[:12]}`" for one in digests)))
+    heads = ("run", "recipe", "changed", "seed", "precision", "versions", "measured on", "trained on", "weights")
+    return _table(heads, rows)
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a person would say it."""
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _epochs(record: Record) -> str:
+    """Epochs done, of how many when it was stopped, and which one was measured when that is not the last."""
+    done, planned = len(record.history), record.about["recipe"]["epochs"]
+    text = f"{done}" if done == planned else f"{done} of {planned}"
+    return text if record.epoch == done else f"{text} (measured: {record.epoch})"
+
+
+def _with_interval(share: float, interval: Sequence[float]) -> str:
+    return f"{100 * share:.2f} ± {50 * (interval[1] - interval[0]):.2f}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    lines.insert(1, "|" + "---|" * len(heads))
+    return "\n".join(lines) + "\n"

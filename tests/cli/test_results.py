@@ -1,0 +1,64 @@
+"""`mien results`: a run to a record, records to the page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Outcome
+
+from mien.cli import results
+from mien.datasets import packed
+from mien.evaluation.tta import VIEWS
+from mien.training import run
+from mien.training.distributed import World
+from mien.training.recipe import Recipe
+
+Mien = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def trained(cartoon_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    recipe = Recipe(model="baseline", epochs=1, batch_size=64, warmup_steps=0)
+    run.prepare(run.Job(recipe, packed.load(cartoon_dataset, only=("train", "validation")), folder), World()).run()
+    return folder
+
+
+def test_choices_are_those_of_the_library() -> None:
+    assert {choice.value for choice in results.TtaName} == set(VIEWS)
+
+
+def test_add_then_write(mien_command: Mien, trained: Path, cartoon_dataset: Path, tmp_path: Path) -> None:
+    records, page = tmp_path / "records", tmp_path / "docs" / "results.md"
+    options = ("--data", cartoon_dataset, "--records", records, "--device", "cpu", "--tta", "flip")
+    added = mien_command("results", "add", trained, *options)
+    assert (added.code, added.out) == (0, f"{records / 'tiny.json'}\n"), added.err
+    record = json.loads((records / "tiny.json").read_text())
+    evaluated = mien_command("evaluate", trained, "--data", cartoon_dataset, "--tta", "flip", "--format", "json")
+    measured = json.loads(evaluated.out)
+    for key in ("accuracy", "accuracy_ci95", "accuracy_without_twins", "log_loss", "ece", "confusion", "calibration"):
+        assert record["metrics"][key] == measured[key]
+    written = mien_command("results", "write", "--output", page, "--records", records)
+    assert (written.code, written.out) == (0, f"{page}\n")
+    row = next(line for line in page.read_text().splitlines() if line.startswith("| tiny |"))
+    assert f"| 2 | {100 * record['metrics']['accuracy']:.2f} ± " in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        pytest.param(["add", "nowhere", "--data", "DATA"], "nowhere is no run", id="no run"),
+        pytest.param(["add", "RUN", "--data", "nowhere"], "no prepared data set", id="no data"),
+        pytest.param(["add", "RUN", "--data", "DATA", "--device", "abacus"], "--device abacus", id="no such device"),
+        pytest.param(["write", "--output", "DATA"], "cannot write it", id="output is a folder"),
+    ],
+)
+def test_faults_are_sentences(
+    mien_command: Mien, trained: Path, cartoon_dataset: Path, tmp_path: Path, arguments: list[str], match: str
+) -> None:
+    known = {"RUN": trained, "DATA": cartoon_dataset}
+    done = mien_command("results", *(known.get(one, one) for one in arguments), "--records", tmp_path / "records")
+    assert done.code == 2
+    assert match in done.err
+    assert not (tmp_path / "records").exists()
