@@ -64,6 +64,7 @@ def command(
 
     from mien.export.exporter import Faces, export
     from mien.training.run import load_model, save_weights
+    from mien.training.start import load_data
 
     if out.suffix == ".safetensors":
         save_weights(run, out)
