@@ -82,6 +82,7 @@ def serve(settings: Settings, address: Address) -> None:
     with tempfile.TemporaryDirectory(prefix="mien-metrics-") as folder:
         os.environ.update(settings.to_environment())
         os.environ[metrics.FOLDER] = folder
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or glibc keeps freed pictures in an arena a thread
         logging.getLogger("_granian").setLevel(logging.WARNING)
         server = _Server(
             "mien.web.serving:app_from_environment",
