@@ -130,24 +130,31 @@ def pack_class_folder(
     labels: Sequence[str] | None = None,
     validation_ratio: float = 0.2,
     seed: int = 0,
+    only: Sequence[str] = SPLITS,
 ) -> Dataset:
     """Read a folder of classes into train and validation splits of grey images, resized to `size_hw`.
 
-    A folder that holds `train` and other splits, each of classes, keeps them.
-    The provenance names the unreadable images, which are left out.
+    A folder that holds `train` and other splits, each of classes, keeps them; those outside `only` are never opened.
+    Where it has no `validation`, a part of its training images validates. The provenance names the unreadable images,
+    which are left out.
 
     Raises:
         DataError: see `read_class_folder` and `split_groups`; or no image can be read.
     """
-    parts = _split_folders(root)
-    if "train" in parts:
-        return _pack_split_folders(root, parts, size_hw, labels)
-    read = _ReadFolder.of(read_class_folder(root, labels), size_hw)
-    validates = read.validates(validation_ratio, seed)
-    whole = read.split()
-    splits = {"train": whole.take(np.flatnonzero(~validates)), "validation": whole.take(np.flatnonzero(validates))}
-    provenance = {"validation_ratio": validation_ratio, "seed": seed, **_provenance(root, [read])}
-    return Dataset(read.folder.labels, splits, provenance)
+    parts = {split: folder for split, folder in _split_folders(root).items() if split in only}
+    if "train" not in parts:
+        parts = {"train": root}
+    labels = labels or read_class_folder(parts["train"]).labels
+    reads = {split: _ReadFolder.of(read_class_folder(folder, labels), size_hw) for split, folder in parts.items()}
+    splits = {split: read.split() for split, read in reads.items()}
+    provenance = _provenance(root, list(reads.values()))
+    if "validation" not in parts:
+        validates = reads["train"].validates(validation_ratio, seed)
+        whole = splits["train"]
+        splits["train"] = whole.take(np.flatnonzero(~validates))
+        splits["validation"] = whole.take(np.flatnonzero(validates))
+        provenance = {"validation_ratio": validation_ratio, "seed": seed, **provenance}
+    return Dataset(tuple(labels), splits, provenance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,16 +194,6 @@ class _ReadFolder:
         """All readable images as one split."""
         names = [self.folder.paths[row].relative_to(self.folder.root).as_posix() for row in self.rows.tolist()]
         return Split(self.images, self.folder.indices[self.rows], tuple(names))
-
-
-def _pack_split_folders(
-    root: Path, parts: Mapping[str, Path], size_hw: tuple[int, int], labels: Sequence[str] | None
-) -> Dataset:
-    """A tree that is split already: `train/<class>/...` and `validation` or `test` beside."""
-    labels = labels or read_class_folder(parts["train"]).labels
-    reads = {split: _ReadFolder.of(read_class_folder(folder, labels), size_hw) for split, folder in parts.items()}
-    splits = {split: read.split() for split, read in reads.items()}
-    return Dataset(tuple(labels), splits, _provenance(root, list(reads.values())))
 
 
 def _provenance(root: Path, reads: Sequence[_ReadFolder]) -> dict[str, Any]:

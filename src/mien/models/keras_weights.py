@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mien.errors import ModelError
+from mien.errors import ModelError, require
 from mien.preprocess import InputSpec
 
 FILES = {
@@ -41,7 +40,7 @@ def read(path: Path) -> Layers:
         ModelError: the file is missing, damaged, or no file of Keras weights.
     """
     try:
-        with h5py.File(path) as file:
+        with require("h5py", "train").File(path) as file:
             root = file.get("model_weights", file)
             layers = {}
             for layer in _strings(root.attrs, "layer_names"):

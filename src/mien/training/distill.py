@@ -11,8 +11,6 @@ from mien import bundle, hub
 from mien.bundle import ModelSpec
 from mien.errors import ConfigError
 from mien.models.pixels import fit_to, normalise
-from mien.runtime.predictor import read_spec
-from mien.runtime.session import create_session
 from mien.training import checkpoint, run
 
 Logits = Callable[[Tensor], Tensor]
@@ -74,6 +72,9 @@ def load(sources: Sequence[str], *, temperature: float) -> Teachers:
 def _member(source: str) -> Member:
     path = hub.resolve(source)
     if path.suffix == ".onnx":
+        from mien.runtime.predictor import read_spec  # noqa: PLC0415 - other teachers need no ONNX Runtime
+        from mien.runtime.session import create_session  # noqa: PLC0415
+
         session = create_session(path, name=source)
         spec = read_spec(session, source)
 

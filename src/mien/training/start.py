@@ -1,7 +1,8 @@
 """From what a user orders to a finished run: recipe, data, start, device, reporters."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ from mien import models
 from mien.datasets import packed
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
-from mien.training import distill, distributed, run
+from mien.preprocess import InputSpec
+from mien.training import distill, distributed, run, transfer
 from mien.training import recipe as recipes
 from mien.training.distributed import World
 from mien.training.engine import Engine, Reporter
 from mien.training.recipe import Recipe
 from mien.training.reporters import Several, TensorBoard, Terminal
 from mien.training.run import Job
+
+FINETUNE_STEPS = 600  # of the finetune recipe: what a new last layer and a little more of the network need
+FINETUNE_EPOCHS = (2, 60)  # at least, for large sets; at most, for small ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ def train(order: Order, *, watch: bool = False, tensorboard: bool = False) -> st
             terminal = Terminal(engine.recipe.epochs, watch=watch)
             several: list[Reporter] = [terminal]
             if tensorboard:
-                several.append(TensorBoard(order.output / "tensorboard"))
+                several.append(TensorBoard(order.output / "tensorboard", engine))
             engine.reporter = Several(several)
             with terminal:
                 engine.run()
@@ -61,10 +66,11 @@ def prepare(order: Order, world: World) -> Engine:
     """The engine that carries out `order`."""
     start = run.load_start(order.start) if order.start else None
     recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
-    size_hw = models.info(recipe.model).input.size_hw
-    dataset = load_data(order.data, size_hw, seed=recipe.seed)
+    dataset = load_data(order.data, input_size(recipe, start), seed=recipe.seed)
     if order.exclude is not None:
         dataset = without(dataset, order.exclude)
+    if start is not None and not order.recipe:
+        recipe = recipes.override(paced(recipe, len(dataset.split("train"))), order.settings, source="--set")
     teachers = distill.load(order.teachers, temperature=recipe.distill_temperature) if order.teachers else None
     job = Job(recipe, dataset, order.output, start=start, teachers=teachers)
     return run.prepare(job, world, resume=order.resume)
@@ -81,7 +87,7 @@ def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Re
         raise ConfigError(f"name a recipe ({', '.join(recipes.names())}) or a model to start --from")
     if started is not None:
         recipe = recipes.read(name or "finetune")
-        kept = {key: started[key] for key in ("model", "dropout", "layout", "channels") if key in started}
+        kept = {key: started[key] for key in ("model", "dropout", "layout", "channels", "input_size") if key in started}
         recipe = recipes.override(recipe, kept, source=order.start)
     elif name in recipes.names() or name.endswith(".toml"):
         recipe = recipes.read(name)
@@ -91,6 +97,27 @@ def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Re
         known = sorted({*recipes.names(), *models.names()})
         raise ConfigError(f"{name!r} is no recipe or network: use one of {', '.join(known)}, timm:NAME or a .toml file")
     return recipes.override(recipe, order.settings, source="--set")
+
+
+def paced(recipe: Recipe, images: int) -> Recipe:
+    """`recipe` with epochs for about FINETUNE_STEPS steps on as many images, whatever their number."""
+    steps = math.ceil(images / recipe.batch_size)
+    fewest, most = FINETUNE_EPOCHS
+    epochs = min(max(math.ceil(FINETUNE_STEPS / steps), fewest), most)
+    return replace(recipe, epochs=epochs, warmup_steps=min(recipe.warmup_steps, epochs * steps // 10))
+
+
+def input_size(recipe: Recipe, start: run.Start | None) -> tuple[int, int]:
+    """Height and width in pixels that the network will see: anyone's own images are kept as large.
+
+    Raises:
+        ModelError: the network, or what it starts from, is unknown.
+    """
+    if recipe.input_size:
+        return recipe.input_size, recipe.input_size
+    if start is not None:
+        return InputSpec.from_dict(start.about["input"]).size_hw
+    return transfer.input_spec(transfer.settle(recipe)).size_hw
 
 
 def load_data(path: Path, size_hw: tuple[int, int], *, seed: int) -> Dataset:
@@ -103,9 +130,9 @@ def load_data(path: Path, size_hw: tuple[int, int], *, seed: int) -> Dataset:
         return packed.load(path, only=("train", "validation"))
     if not path.is_dir():
         raise DataError(f"{path} is no prepared data set and no folder of class sub-folders")
-    from mien.datasets.folder import pack_class_folder  # noqa: PLC0415 - lands with it
+    from mien.datasets.folder import pack_class_folder  # noqa: PLC0415 - a prepared data set needs no image library
 
-    return pack_class_folder(path, size_hw, seed=seed)
+    return pack_class_folder(path, size_hw, seed=seed, only=("train", "validation"))
 
 
 def without(dataset: Dataset, exclude: Path) -> Dataset:
