@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.data_preview import preview
+
 app = typer.Typer(help="Fetch data sets and prepare them.", no_args_is_help=True)
+app.command()(preview)
 
 
 class Only(StrEnum):

@@ -117,6 +117,15 @@ def save(figure: "Figure", path: Path) -> None:
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
 
+def to_image(figure: "Figure") -> NDArray[np.uint8]:
+    """`figure` as pixels `(H, W, 3)` RGB."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba(), np.uint8)[:, :, :3])
+
+
 def write(evaluation: Evaluation, folder: Path) -> None:
     """Write the four pictures of an evaluation into `folder`.
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mien.errors import require
-from mien.training.engine import Reporter
+from mien.training import pictures
+from mien.training.engine import Engine, Reporter
 
 ROWS = 12  # of the history that stay on the screen
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -87,19 +88,24 @@ class Terminal:
 
 
 class TensorBoard:
-    """Scalars of each epoch as TensorBoard event files."""
+    """Scalars of each epoch as TensorBoard event files; of an `engine`, pictures too when its last epoch is done."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: Engine | None = None) -> None:
         self.writer = require("torch.utils.tensorboard", "train").SummaryWriter(str(folder))
+        self.engine = engine
 
     def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
         """Nothing: an epoch is fine enough."""
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Write the row's figures."""
+        number = int(row["epoch"])
         for key, value in row.items():
             if key != "epoch":
-                self.writer.add_scalar(key.replace("_", "/", 1), value, int(row["epoch"]))
+                self.writer.add_scalar(key.replace("_", "/", 1), value, number)
+        if self.engine is not None and number == self.engine.recipe.epochs:
+            for tag, picture in pictures.of_a_run(self.engine).items():
+                self.writer.add_image(tag, picture, number, dataformats="HWC")
         self.writer.flush()
 
 

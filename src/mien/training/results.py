@@ -14,7 +14,11 @@ CASE_STUDY = {"baseline": (56.17, 1.58), "vgg": (66.68, 1.36), "resnet50": (70.9
 HOW = ("seed", "precision", "channels_last", "compile", "accumulate", "checkpoint_steps")
 """Settings that make another draw or another speed of the same recipe."""
 
-OF_THE_START = ("model", "dropout", "layout", "channels", "pretrained")  # `--from MODEL` takes them from the model
+OF_THE_START = (
+    "model", "dropout", "layout", "channels", "pretrained", "input_size", "epochs", "warmup_steps",
+)  # fmt: skip
+"""Settings that `--from MODEL` takes from the model or paces by the number of images."""
+
 BY_TEACHERS, FROM_MODEL = "student", "finetune"  # the recipes that need a model to begin with
 
 HEAD = """<!-- written by `mien results write` from the records in results/runs: do not edit -->
