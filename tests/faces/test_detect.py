@@ -125,6 +125,24 @@ def test_decode_equals_a_slow_loop() -> None:
             np.testing.assert_allclose(found.landmarks[i, k], [x, y], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        pytest.param([0.9, 0.5, 0.3], 2, id="clear faces alone"),
+        pytest.param([0.3, 0.28], 1, id="the best of unclear ones"),
+        pytest.param([], 0, id="none"),
+    ],
+)
+def test_an_unclear_face_counts_where_it_is_the_only_one(
+    make_detector: Make, monkeypatch: pytest.MonkeyPatch, scores: list[float], kept: int
+) -> None:
+    boxes = np.array([[10 * i, 0, 10 * i + 5, 5] for i in range(len(scores))], np.float32).reshape(-1, 4)
+    found = detect.Detections(boxes, np.zeros((len(scores), 5, 2), np.float32), np.array(scores, np.float32))
+    monkeypatch.setattr("mien.faces.centerface.scan", lambda *args, **options: found)
+    (faces,) = make_detector("centerface").detect([np.zeros((20, 60, 3), np.uint8)])
+    np.testing.assert_array_equal(faces.boxes_xyxy, boxes[:kept])
+
+
 def test_none_takes_the_picture_as_the_face() -> None:
     first, second = detect.create("none").detect([np.zeros((30, 40, 3), np.uint8), np.zeros((5, 5, 3), np.uint8)])
     assert first.boxes_xyxy.tolist() == [[0, 0, 40, 30]]

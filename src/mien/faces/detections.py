@@ -40,6 +40,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def first(self, count: int) -> "Detections":
+        """The `count` best faces, or all where there are fewer."""
+        landmarks = None if self.landmarks is None else self.landmarks[:count]
+        return Detections(self.boxes_xyxy[:count], landmarks, self.scores[:count])
+
     @classmethod
     def empty(cls) -> "Detections":
         """No face."""
