@@ -85,3 +85,17 @@ def test_download_that_fails_is_named(
     result = run("download", tmp_path, *only)
     assert result.exit_code == code
     assert ("mien: fer2013: Kaggle does not answer; fetch it by hand" in result.stderr) == (code > 0)
+
+
+def test_prepare_aligns(faces: Path, tmp_path: Path) -> None:
+    """Drawn faces are framed as FER-2013's are, so crops made once more show about the same."""
+    run("prepare", faces, tmp_path / "plain")
+    result = run("prepare", faces, tmp_path / "out", "--align")
+    assert result.exit_code == 0, result.output
+    plain, aligned = packed.load(tmp_path / "plain"), packed.load(tmp_path / "out")
+    about = aligned.provenance["aligned"]
+    assert about["detector"] == "centerface"
+    found, without = (sum(about[key].values()) for key in ("images", "images_without_a_face"))
+    assert found + without == 21
+    assert f"aligned {found} images; {without} show no face and stay as they are" in result.stderr
+    assert "aligned" not in plain.provenance

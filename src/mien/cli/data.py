@@ -1,5 +1,6 @@
 """`mien data ...`: fetch FER-2013, prepare it for training."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,10 @@ def prepare(
     ] = None,
     size: Annotated[int, typer.Option(min=8, help="Height and width of the packed images, in pixels.")] = 48,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Let a split lack a class.")] = False,
+    align: Annotated[
+        bool,
+        typer.Option("--align", help="Find each face and crop it once more, upright, as serving does; takes minutes."),
+    ] = False,
 ) -> None:
     """Make a data set to train from; ends with the counts per class and split.
 
@@ -53,6 +58,11 @@ def prepare(
     from mien.datasets.prepare import prepare as prepare_data
 
     options = PrepareOptions(protocol=protocol, ferplus=ferplus, size_hw=(size, size), allow_missing=allow_missing)
+    if align:
+        from mien.faces import detect
+        from mien.faces.recrop import Recrop
+
+        options = replace(options, align=Recrop(detect.create("centerface")))
     with reading() as progress:
         report = prepare_data(sources, out, layout=layout, options=options, progress=progress)
     print_report(report, out)

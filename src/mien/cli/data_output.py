@@ -78,4 +78,7 @@ def print_report(report: "PrepareReport", out: Path) -> None:
         typer.echo(f"unreadable: {more:,} more, all named in the provenance in {out}", err=True)
     for split, files in report.empty_splits().items():
         typer.echo(f"the {split} split is empty: it would need {files}", err=True)
+    if (without := report.without_face()) is not None:
+        found = sum(report.provenance["aligned"]["images"].values())
+        typer.echo(f"aligned {found:,} images; {without:,} show no face and stay as they are", err=True)
     typer.echo(f"wrote {out}", err=True)

@@ -12,7 +12,7 @@ from mien.datasets import packed
 from mien.datasets.ferplus import read_ferplus
 from mien.datasets.layout import PROTOCOLS, Listing
 from mien.datasets.sources import Source, open_source
-from mien.datasets.writers import TREE_MARKER, PackedWriter, Planned, TreeWriter, Writer
+from mien.datasets.writers import TREE_MARKER, Align, PackedWriter, Planned, TreeWriter, Writer
 from mien.errors import ConfigError, DataError
 from mien.labels import FER7
 
@@ -36,6 +36,7 @@ class PrepareOptions:
     ferplus: Path | None = None  # fer2013new.csv; without it the splits have no votes
     size_hw: tuple[int, int] = (48, 48)  # of the packed images; others are resized to it
     allow_missing: bool = False  # let a split lack a class
+    align: Align | None = None  # crops the packed images once more, upright; None: they stay as they are
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -52,6 +53,11 @@ class PrepareReport:
     skipped: Mapping[str, int]  # reason -> files that are no images of the data set
     unreadable: tuple[str, ...]  # "source: path: fault" of each image that could not be read
     provenance: Mapping[str, Any]
+
+    def without_face(self) -> int | None:
+        """Images that were to be aligned and show no face, so that they stay as they are; None: nothing was aligned."""
+        aligned = self.provenance.get("aligned")
+        return None if aligned is None else sum(aligned["images_without_a_face"].values())
 
     def empty_splits(self) -> Mapping[str, str]:
         """Splits without images, and the files that would fill them."""
@@ -84,7 +90,8 @@ def prepare(
     if layout == "folders":
         writer = TreeWriter(out, found.names)
     else:
-        writer = PackedWriter(found.sizes(), found.names, options.size_hw, ferplus)
+        sizes = found.sizes()
+        writer = PackedWriter(sizes, found.names, options.size_hw, ferplus=ferplus, align=options.align)
     with _discarding(writer, out):
         counts = found.read_into(writer, tell)
         if not options.allow_missing:
@@ -205,6 +212,8 @@ def _check_layout(layout: str, out: Path, options: PrepareOptions) -> None:
         raise ConfigError(f"layout {layout!r} is unknown: use {' or '.join(LAYOUTS)}")
     if layout == "folders" and options.ferplus:
         raise ConfigError("a tree of folders has no place for the FER+ votes: use --layout packed with --ferplus")
+    if layout == "folders" and options.align:
+        raise ConfigError("a tree of folders keeps the files as they are: use --layout packed with --align")
     packed.check_target(out, TREE_MARKER if layout == "folders" else "dataset.json")
 
 

@@ -54,14 +54,34 @@ class Writer(Protocol):
         ...
 
 
+class Align(Protocol):
+    """Crops faces once more, upright (`mien.faces.recrop`)."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the provenance should say of it."""
+        ...
+
+    def __call__(self, pixels: NDArray[np.uint8], size_hw: tuple[int, int], /) -> NDArray[np.uint8] | None:
+        """Grey (H, W) to grey (h, w); None where it shows no face."""
+        ...
+
+
 class PackedWriter:
-    """One uint8 array a split (see `packed`)."""
+    """One uint8 array a split (see `packed`); where `align` finds no face, the image stays as it is."""
 
     def __init__(
-        self, sizes: Mapping[str, int], sources: Sequence[str], size_hw: tuple[int, int], ferplus: FerPlus | None
+        self,
+        sizes: Mapping[str, int],
+        sources: Sequence[str],
+        size_hw: tuple[int, int],
+        *,
+        ferplus: FerPlus | None = None,
+        align: Align | None = None,
     ) -> None:
         self._splits = {split: _Arrays(sizes.get(split, 0), size_hw, ferplus is not None) for split in packed.SPLITS}
         self._sources, self._size_hw, self._ferplus = sources, size_hw, ferplus
+        self._align, self._aligned, self._taken = align, Counter[str](), Counter[str]()
         self._resized = 0
         self._joined: Counter[str] = Counter()
 
@@ -69,7 +89,7 @@ class PackedWriter:
         """See `Writer`."""
         arrays, row = self._splits[planned.split], planned.row
         assert loaded.pixels is not None, "only readable images are added"
-        arrays.images[row] = self._fit(loaded.pixels)
+        arrays.images[row] = self._fit(loaded.pixels, planned.split)
         arrays.labels[row] = planned.item.label
         arrays.sources[row] = planned.source
         prefix = f"{self._sources[planned.source]}:" if planned.source else ""
@@ -90,6 +110,10 @@ class PackedWriter:
                 raise DataError("no image is known to FER+: leave out --ferplus, or give FER-2013 itself as a source")
             joined = {split: self._joined[split] for split in packed.SPLITS}
             about["ferplus"] = {"sha256": self._ferplus.sha256, "images_with_votes": joined}
+        if self._align is not None:
+            found = {split: self._aligned[split] for split in packed.SPLITS}
+            without = {split: self._taken[split] - self._aligned[split] for split in packed.SPLITS}
+            about["aligned"] = {**self._align.about, "images": found, "images_without_a_face": without}
         return about
 
     def finish(self, out: Path, provenance: Mapping[str, Any]) -> None:
@@ -102,7 +126,11 @@ class PackedWriter:
         """See `Writer`."""
         self._splits.clear()
 
-    def _fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _fit(self, pixels: NDArray[np.uint8], split: str) -> NDArray[np.uint8]:
+        self._taken[split] += 1
+        if self._align is not None and (crop := self._align(pixels, self._size_hw)) is not None:
+            self._aligned[split] += 1
+            return crop
         if pixels.shape == self._size_hw:
             return pixels
         self._resized += 1

@@ -1,0 +1,48 @@
+"""Aligned training images: what the option changes, what it leaves, and what the provenance says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mien.datasets import packed
+from mien.datasets.prepare import PrepareOptions, prepare
+from mien.errors import ConfigError
+
+
+class Mirror:
+    """Mirrors bright crops; sees no face in dark ones."""
+
+    about: Mapping[str, Any] = {"detector": "mirror"}
+
+    def __call__(self, pixels: NDArray[np.uint8], size_hw: tuple[int, int], /) -> NDArray[np.uint8] | None:
+        assert size_hw == (48, 48)
+        return np.ascontiguousarray(pixels[:, ::-1]) if pixels.mean() > 128 else None
+
+
+def test_aligned_where_a_face_is_found(kaggle: Path, tmp_path: Path) -> None:
+    plain = prepare([kaggle], tmp_path / "plain")
+    report = prepare([kaggle], tmp_path / "aligned", options=PrepareOptions(align=Mirror()))
+    before, after = packed.load(tmp_path / "plain"), packed.load(tmp_path / "aligned")
+    expected, faceless = {}, {}
+    for name in packed.SPLITS:
+        old, new = before.split(name), after.split(name)
+        found = old.images.mean((1, 2)) > 128
+        assert np.array_equal(new.images, np.where(found[:, None, None], old.images[:, :, ::-1], old.images))
+        assert np.array_equal(new.labels, old.labels)
+        assert new.names == old.names
+        expected[name], faceless[name] = int(found.sum()), int((~found).sum())
+    assert 0 < expected["train"] < len(before.split("train"))
+    about = {"detector": "mirror", "images": expected, "images_without_a_face": faceless}
+    assert after.provenance["aligned"] == about
+    assert report.without_face() == sum(faceless.values())
+    assert "aligned" not in before.provenance
+    assert plain.without_face() is None
+
+
+def test_a_tree_of_files_is_not_aligned(kaggle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use --layout packed with --align"):
+        prepare([kaggle], tmp_path / "out", layout="folders", options=PrepareOptions(align=Mirror()))
