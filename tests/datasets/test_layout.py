@@ -57,12 +57,39 @@ def test_split_follows_the_file_name_then_the_folder(
                  {"sad/a.png": ("sad", None), "test/fear/b.png": ("fear", "test")}, id="classes and a split"),
     pytest.param(["train/sad/a.png", "train/b.png", "c.png", "docs/d.png"],
                  {"train/sad/a.png": ("sad", "train")}, id="images beside the classes"),
+    pytest.param(["sad/test/a.png"], {"sad/test/a.png": ("sad", "test")}, id="a split inside the class"),
+    pytest.param(["train/x/sad/a.png", "test/y/sad/b.png"],
+                 {"train/x/sad/a.png": ("sad", "train"), "test/y/sad/b.png": ("sad", "test")}, id="deep in splits"),
     pytest.param([], {}, id="nothing"),
 ])  # fmt: skip
 def test_class_folders_are_found(paths: list[str], expected: dict[str, tuple[str, str | None]]) -> None:
     listing = list_items(paths, "source")
     assert {item.path: (FER7[item.label], item.folder_split) for item in listing.items} == expected
     assert sum(listing.skipped.values()) == len(paths) - len(expected)
+
+
+@pytest.mark.parametrize(("path", "root", "icml", "case_study"), [
+    pytest.param("Training/angry/1.jpg", "", "train", "train", id="Training"),
+    pytest.param("PublicTest/angry/1.jpg", "", "validation", "test", id="PublicTest"),
+    pytest.param("PrivateTest/angry/1.jpg", "", "test", "validation", id="PrivateTest"),
+    pytest.param("fer/privatetest/angry/1.jpg", "", "test", "validation", id="small letters, a level down"),
+    pytest.param("angry/PublicTest/1.jpg", "", "validation", "test", id="inside the class"),
+    pytest.param("angry/1.jpg", "PrivateTest", "test", "validation", id="the root itself"),
+    pytest.param("PublicTest/angry/PrivateTest_1.jpg", "", "test", "validation", id="the file name goes first"),
+])  # fmt: skip
+def test_folders_named_for_the_parts_decide(path: str, root: str, icml: str, case_study: str) -> None:
+    (item,) = list_items([path], "source", root_name=root).items
+    assert (item.split("icml"), item.split("case-study")) == (icml, case_study)
+
+
+@pytest.mark.parametrize(("paths", "named"), [
+    pytest.param(["train/sad/1.jpg", "dev/sad/2.jpg"], "dev", id="beside train"),
+    pytest.param(["Training/sad/1.jpg", "PublicTest/sad/2.jpg", "holdout/sad/3.jpg"], "holdout", id="beside parts"),
+    pytest.param(["fer/test/sad/1.jpg", "more/sad/2.jpg"], "more", id="on another level"),
+])  # fmt: skip
+def test_classes_of_no_split_beside_splits_are_refused(paths: list[str], named: str) -> None:
+    with pytest.raises(DataError, match=f"{named} does not: rename it to train, validation or test"):
+        list_items(paths, "source")
 
 
 @pytest.mark.parametrize("paths", [

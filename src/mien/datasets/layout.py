@@ -33,8 +33,16 @@ SPLIT_FOLDERS = {
     "validation": "validation",
     "test": "test",
     "testing": "test",
+    "publictest": "validation",
+    "privatetest": "test",
 }
-"""Folder names, in lower case, and the split that they mean where the file name does not say one."""
+"""Folder names, in lower case, and the split that they mean where the file name does not say one.
+
+Folders named for the challenge's test parts are here as the challenge has them; `Item.usage` names the part itself,
+and any protocol follows that.
+"""
+
+_USAGE_FOLDERS = {usage.lower(): usage for usage in ("PublicTest", "PrivateTest")}
 
 SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"})
 """What Windows, macOS and network disks leave behind, in lower case; dotfiles beside."""
@@ -46,7 +54,7 @@ class Item:
 
     path: str  # inside the source, with forward slashes
     label: int  # index into the labels
-    usage: str | None  # one of USAGES, where the name or the CSV says it
+    usage: str | None  # one of USAGES, where the name, a folder or the CSV says it
     folder_split: str | None  # the split that the folder names
     row: int | None = None  # of the original fer2013.csv, counted from 0
 
@@ -86,13 +94,20 @@ def usage_of(name: str) -> str | None:
     return prefix if underscore and prefix in USAGES else None
 
 
+def usage_of_folders(path: str) -> str | None:
+    """The challenge's test part that a folder of a path is named for: "PublicTest/happy" is of PublicTest."""
+    parts = (_USAGE_FOLDERS.get(part.lower()) for part in reversed(path.split("/")))
+    return next((usage for usage in parts if usage), None)
+
+
 def list_items(
-    paths: Iterable[str], source: str, *, labels: Sequence[str] = FER7, root_split: str | None = None
+    paths: Iterable[str], source: str, *, labels: Sequence[str] = FER7, root_name: str = ""
 ) -> Listing:
-    """The images among `paths`; folders end in "/". `root_split` is the split that the root's own name means.
+    """The images among `paths`; folders end in "/". `root_name` is the root's own name, which may mean a split too.
 
     Raises:
-        DataError: a folder beside class folders, or in a split folder, is no known class.
+        DataError: a folder beside class folders, or in a split folder, is no known class; or some folders say which
+            split they are and another, beside them, does not.
     """
     skipped: Counter[str] = Counter()
     files: list[str] = []
@@ -108,15 +123,24 @@ def list_items(
             files.append(path)
             folders.add(path.rpartition("/")[0])
     classes = _ClassFolders(folders, source, labels)
-    classes.walk("", root_split)
+    classes.walk("", split_of_folder(root_name))
     items = []
     for path in dict.fromkeys(files):
-        if (found := classes.of(path)) is None:
+        if (class_folder := classes.above(path)) is None:
             skipped["outside the class folders"] += 1
             continue
-        label, split = found
-        items.append(Item(path, label, usage_of(path.rpartition("/")[2]), split))
+        label, split = classes.found[class_folder]
+        folder, _, name = path.rpartition("/")
+        inner = (split_of_folder(part) for part in reversed(folder[len(class_folder) :].split("/")))
+        split = next((one for one in inner if one), split)
+        items.append(Item(path, label, usage_of(name) or usage_of_folders(f"{root_name}/{folder}"), split))
+    classes.check_splits(items)
     return Listing(tuple(items), dict(skipped))
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder's bare name means, if any."""
+    return SPLIT_FOLDERS.get(name.lower())
 
 
 class _ClassFolders:
@@ -136,7 +160,7 @@ class _ClassFolders:
         """Note the class folders in and below `folder`, which stands under a folder named for `split`."""
         children = sorted(self.children.get(folder, ()))
         labels = {child: self._label(child) for child in children}
-        splits = {child: SPLIT_FOLDERS.get(_last(child).lower()) for child in children}
+        splits = {child: split_of_folder(_last(child)) for child in children}
         is_class_level = any(label is not None for label in labels.values())
         if not is_class_level and split is not None and not any(map(self._has_classes, children)):
             is_class_level = True  # a split with folders that are all unknown
@@ -152,12 +176,29 @@ class _ClassFolders:
                     f"rename it to one of {', '.join(self.labels)}, or take it out"
                 )
 
-    def of(self, path: str) -> tuple[int, str | None] | None:
-        """Label and folder split of a file, from the nearest class folder above it."""
+    def above(self, path: str) -> str | None:
+        """The nearest class folder above a file."""
         folder = path.rpartition("/")[0]
         while folder and folder not in self.found:
             folder = folder.rpartition("/")[0]
-        return self.found.get(folder)
+        return folder or None
+
+    def check_splits(self, items: Iterable[Item]) -> None:
+        """See that no folder of classes goes to train only because its name is unknown, beside folders of splits.
+
+        Raises:
+            DataError: there is one.
+        """
+        if all(split is None for _, split in self.found.values()):
+            return
+        for item in items:
+            if item.usage is None and item.folder_split is None and (folder := self.above(item.path)):
+                parent = folder.rpartition("/")[0]
+                if not any(split_of_folder(_last(child)) for child in self.children.get(parent, ())):
+                    raise DataError(
+                        f"{self.source}: other folders say which split they are, {parent} does not: rename it to "
+                        "train, validation or test, or take it out"
+                    )
 
     def _label(self, folder: str) -> int | None:
         if _last(folder) in self.labels:  # labels of one's own may have capitals

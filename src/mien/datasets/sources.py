@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.datasets.fer_csv import CSV_NAMES, CsvImage, looks_like_fer_csv, read_fer_csv
-from mien.datasets.layout import SPLIT_FOLDERS, Item, Listing, list_items
+from mien.datasets.layout import Item, Listing, list_items
 from mien.datasets.trees import FolderTree, Tree, folder_sha256, open_tree
 from mien.errors import DataError, ImageError
 from mien.hub import sha256_of
@@ -67,9 +67,8 @@ class TreeSource:
 
     def scan(self) -> Listing:
         """See `Source`."""
-        name = self.path.resolve().name.lower()
-        root_split = SPLIT_FOLDERS.get(name) if isinstance(self._tree, FolderTree) else None
-        return list_items(self._entries, str(self.path), root_split=root_split)
+        name = self.path.resolve().name if isinstance(self._tree, FolderTree) else ""
+        return list_items(self._entries, str(self.path), root_name=name)
 
     def read(self, items: Collection[Item]) -> Iterator[Loaded]:
         """See `Source`."""
