@@ -29,6 +29,7 @@ from benchmarks.explain import load  # noqa: E402 - benchmarks are no package th
 from tests.drawing import draw_face  # noqa: E402
 
 PICTURES = ROOT / "docs" / "images"
+WIDTH_PX = 1720
 
 
 def main() -> None:
@@ -44,13 +45,15 @@ def main() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     others = [options.baseline] if options.baseline else []
     explain_to("explain-methods.png", [collins], [options.run, *others], "--grid", "methods")
-    explain_to("explain-labels.png", [collins], [options.model], "--grid", "labels")
+    explain_to("explain-labels.png", [hopper], [options.model], "--grid", "labels")
     explain_to(
         "explain-check.png", [collins], [options.run], "--check", "--method", "occlusion", "--method", "saliency"
     )
     if others:
         explain_to("explain-baseline.png", [collins, hopper], [*others, options.model])
     saliency_for_the_classes(load(options.run)).save(PICTURES / "explain-saliency.png")
+    for path in PICTURES.glob("explain-*.png"):
+        shrink(path)
 
 
 def portraits(folder: Path) -> tuple[Path, Path]:
@@ -68,6 +71,15 @@ def explain_to(name: str, images: list[Path], models: list[str], *options: str) 
     command = ["mien", "explain", *map(str, images), *chosen, *options, "--output", str(PICTURES / name)]
     print("$", *command, flush=True)
     subprocess.run([str(Path(sys.executable).with_name("mien")), *command[1:]], check=True)
+
+
+def shrink(path: Path) -> None:
+    """At most `WIDTH_PX` wide: sharp on a page, a third of the bytes."""
+    with Image.open(path) as picture:
+        height = round(picture.height * WIDTH_PX / picture.width)
+        smaller = picture.resize((WIDTH_PX, height), Image.Resampling.LANCZOS) if picture.width > WIDTH_PX else picture
+        smaller.load()
+    smaller.save(path, optimize=True)
 
 
 def saliency_for_the_classes(predictor: ExplainablePredictor) -> Canvas:
