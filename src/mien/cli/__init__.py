@@ -23,6 +23,7 @@ VERBS: tuple[str, ...] = (
     "models",
     "distill",
     "ensemble",
+    "sweep",
     "results",
     "demo",
 )
