@@ -54,6 +54,10 @@ def test_labels(
     pytest.param(["cat/a.png", "dog/a.txt"], None, "class folder dog has no images", id="a class without images"),
     pytest.param(["cat/a.png", "sad/a.png"], FER7, "cat is no known class", id="unknown class"),
     pytest.param(["train/sad/a.png", "test/sad/a.png"], None, "holds splits, not classes", id="a split tree"),
+    pytest.param(["test/sad/a.png", "val/sad/a.png"], None, "test, val, and none called train", id="no train"),
+    pytest.param(["train/sad/a.png", "val/sad/a.png", "validation/sad/a.png"], None,
+                 "two folders of the validation split, val and validation", id="one split twice"),
+    pytest.param(["sad/a.png"], None, "one class only, sad", id="one class"),
 ])  # fmt: skip
 def test_folders_that_are_refused(
     tmp_path: Path, files: list[str], labels: tuple[str, ...] | None, message: str
@@ -62,6 +66,24 @@ def test_folders_that_are_refused(
     root.mkdir()
     with pytest.raises(DataError, match=message):
         read_class_folder(write_tree(root, dict.fromkeys(files, b"")), labels)
+
+
+@pytest.mark.parametrize(("files", "message"), [
+    pytest.param(["test/sad/a.png", "validation/happy/a.png"], "none called train", id="no train"),
+    pytest.param(["train/sad/a.png", "val/sad/a.png", "valid/sad/a.png"], "val and valid: join them", id="twice"),
+])  # fmt: skip
+def test_pack_opens_no_image_of_splits_that_it_refuses(
+    tmp_path: Path, files: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_tree(tmp_path / "root", dict.fromkeys(files, b""))
+    monkeypatch.setattr("mien.datasets.folder.read_image", lambda path: pytest.fail(f"opened {path}"))
+    with pytest.raises(DataError, match=message):
+        pack_class_folder(root, labels=("sad", "happy"))
+
+
+def test_classes_may_be_called_as_splits_are(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "root", {"valid/a.png": b"", "invalid/a.png": b""})
+    assert read_class_folder(root).labels == ("invalid", "valid")
 
 
 def test_not_a_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.datasets.duplicates import Thumbnails, group_ids, near_pairs, thumbnail
-from mien.datasets.layout import SPLIT_FOLDERS, list_items, skip_reason
+from mien.datasets.layout import list_items, skip_reason, split_of_folder
 from mien.datasets.packed import SPLITS, Dataset, Split
 from mien.datasets.trees import FolderTree
 from mien.datasets.writers import resize_grey
@@ -51,7 +51,8 @@ def read_class_folder(root: Path, labels: Sequence[str] | None = None) -> ClassF
     labels: FER-2013's seven in their own order where they are all there, in any spelling; else by name.
 
     Raises:
-        DataError: `root` is no folder, has no class folders with images, or a sub-folder is no known or an empty class.
+        DataError: `root` is no folder, holds splits, has no class folders with images or one alone, or a sub-folder is
+            no known or an empty class.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder: give one with a sub-folder of images for each class")
@@ -62,6 +63,8 @@ def read_class_folder(root: Path, labels: Sequence[str] | None = None) -> ClassF
     listing = list_items(entries, str(root), labels=names)
     if not listing.items:
         raise DataError(f"{root} has no images in class folders: expected {root}/<class>/<image>")
+    if len(names) < 2:
+        raise DataError(f"{root} has one class only, {names[0]}: a model needs two or more to tell apart, add a folder")
     items = sorted(listing.items, key=lambda item: (item.label, item.path))
     return ClassFolder(
         root,
@@ -208,10 +211,30 @@ def _provenance(root: Path, reads: Sequence[_ReadFolder]) -> dict[str, Any]:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders in `root` that are named for splits, by split; empty for a folder of classes."""
+    """The folders in `root` that are named for splits, by split; empty for a folder of classes.
+
+    Raises:
+        DataError: two folders are named for one split, or folders of splits stand there without one to train on.
+    """
     if not root.is_dir():
         return {}
-    return {SPLIT_FOLDERS[path.name.lower()]: path for path in root.iterdir() if path.name.lower() in SPLIT_FOLDERS}
+    parts: dict[str, Path] = {}
+    for path in sorted(root.iterdir()):
+        if (split := split_of_folder(path.name)) is None or not path.is_dir():
+            continue
+        if split in parts:
+            raise DataError(f"{root} has two folders of the {split} split, {parts[split].name} and {path.name}: join them")
+        parts[split] = path
+    if "train" not in parts and any(_has_folders(path) for path in parts.values()):  # else they are classes
+        raise DataError(
+            f"{root} has folders of splits, {', '.join(path.name for path in parts.values())}, and none called train: "
+            "add the images to train on as train/<class>/<image>"
+        )
+    return parts
+
+
+def _has_folders(path: Path) -> bool:
+    return any(inside.is_dir() and skip_reason(inside.name) != "system file" for inside in path.iterdir())
 
 
 def _own_labels(entries: Sequence[str], root: Path) -> tuple[str, ...]:
