@@ -131,6 +131,20 @@ def test_boxes_beyond_the_edge(grey: NDArray[np.uint8]) -> None:
     assert marked.shape == grey.shape
 
 
+@pytest.mark.parametrize("uncertain", [False, True])
+@pytest.mark.parametrize("box", [
+    pytest.param((639.7, 20, 700, 90), id="over the right edge"),
+    pytest.param((20, 479.8, 90, 500), id="under the bottom"),
+    pytest.param((-50, 20, 0.3, 90), id="over the left edge"),
+    pytest.param((100.1, 100.1, 100.3, 100.3), id="a point inside"),
+    pytest.param((700, 500, 800, 600), id="all outside"),
+])  # fmt: skip
+def test_boxes_of_less_than_a_pixel(box: tuple[float, float, float, float], uncertain: bool) -> None:
+    marked = annotate(np.full((480, 640, 3), 128, np.uint8), [face(box, uncertain=uncertain)])
+    assert marked.shape == (480, 640, 3)
+    assert (marked != 128).any()
+
+
 def test_texts() -> None:
     assert label_text(face((0, 0, 1, 1), confidence=0.943)) == "happy 94 %"
     assert label_text(face((0, 0, 1, 1), "sad", confidence=0.41, uncertain=True), number=2) == "2 sad? 41 %"

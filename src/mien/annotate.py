@@ -168,9 +168,10 @@ def _area(rect: Rect) -> int:
 
 
 def _rect(box_xyxy: NDArray[np.float32], picture_wh: tuple[int, int]) -> Rect:
-    """A box in whole pixels, cut at the picture's edges."""
+    """A box in whole pixels, cut at the picture's edges; of one that is all but outside, one pixel is left."""
     left, top, right, bottom = (round(float(value)) for value in box_xyxy)
-    return max(0, left), max(0, top), min(picture_wh[0], right), min(picture_wh[1], bottom)
+    left, top = (min(max(0, start), side - 1) for start, side in zip((left, top), picture_wh, strict=True))
+    return left, top, max(left + 1, min(picture_wh[0], right)), max(top + 1, min(picture_wh[1], bottom))
 
 
 @lru_cache(maxsize=32)
