@@ -225,6 +225,28 @@ def test_ferplus_joins_the_csv_by_row(csv_text: str, tmp_path: Path) -> None:
     assert report.provenance["ferplus"]["images_with_votes"] == {"train": 20, "validation": 14, "test": 7}
 
 
+@pytest.mark.parametrize(("rows", "joined"), [
+    pytest.param(slice(42), True, id="whole"),
+    pytest.param(slice(21 + 14), True, id="Training and PublicTest"),
+    pytest.param(slice(21), True, id="Training alone"),
+    pytest.param(slice(20), False, id="Training cut short"),
+    pytest.param(slice(22), False, id="PublicTest cut short"),
+    pytest.param(slice(1, 42), False, id="a row taken out"),
+    pytest.param(slice(None, None, -1), False, id="another order"),
+])  # fmt: skip
+def test_ferplus_joins_rows_of_fer2013_alone(csv_text: str, tmp_path: Path, rows: slice, joined: bool) -> None:
+    header, *lines = csv_text.splitlines()
+    votes = ferplus_csv(tmp_path / "votes.csv", [line.rpartition(",")[2] for line in lines], set())
+    (tmp_path / "some.csv").write_text("\n".join([header, *lines[rows]]) + "\n")
+    options = PrepareOptions(ferplus=votes, allow_missing=True)
+    if joined:
+        report = prepare([tmp_path / "some.csv"], tmp_path / "out", options=options)
+        assert sum(report.provenance["ferplus"]["images_with_votes"].values()) == len(lines[rows])
+    else:
+        with pytest.raises(DataError, match="no image is known to FER"):
+            prepare([tmp_path / "some.csv"], tmp_path / "out", options=options)
+
+
 def test_ferplus_joins_kaggle_folders_by_path(kaggle: Path, tmp_path: Path) -> None:
     path = next(path for path in kaggle_rows() if path.startswith("train/fear/"))  # a file that Kaggle really has
     (kaggle / "train/fear/Training_20.png").rename(kaggle / path)
@@ -242,7 +264,7 @@ def test_ferplus_joins_kaggle_folders_by_path(kaggle: Path, tmp_path: Path) -> N
     pytest.param("a,b\n", "is not FER\\+'s fer2013new.csv", id="other columns"),
     pytest.param(",".join(HEADER) + "\nTraining,a,1,2\n", "damaged near row 1", id="row cut short"),
     pytest.param(",".join(HEADER) + "\nTraining,a,1,2,3,4,x,6,7,8,9,0\n", "damaged near row 1", id="no number"),
-    pytest.param(",".join(HEADER) + "\n" + "PublicTest,a,1,2,3,4,5,6,7,8,9,0\n" * 42, "row order", id="other order"),
+    pytest.param(",".join(HEADER) + "\n" + "PublicTest,a,1,2,3,4,5,6,7,8,9,0\n" * 42, "no image is known", id="other order"),
     pytest.param(None, "cannot be read", id="missing"),
 ])  # fmt: skip
 def test_ferplus_faults(csv_text: str, tmp_path: Path, text: str | None, message: str) -> None:
@@ -322,6 +344,61 @@ def test_out_that_cannot_be_written_is_named(kaggle: Path, tmp_path: Path, layou
     (tmp_path / "taken").write_text("a file where the folder should be")
     with pytest.raises(DataError, match="taken/out cannot be written"):
         prepare([kaggle], tmp_path / "taken/out", layout=layout)
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("layout", "breaks"), [
+    pytest.param("packed", "numpy.save", id="packed, at the first array"),
+    pytest.param("packed", "json.dumps", id="packed, at the names"),
+    pytest.param("packed", "mien.datasets.packed.replace_folder", id="packed, at the end"),
+    pytest.param("folders", "pathlib.Path.write_bytes", id="folders"),
+])  # fmt: skip
+def test_a_full_disk_leaves_nothing_behind(
+    kaggle: Path, tmp_path: Path, layout: str, breaks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaks, full)
+    with pytest.raises(DataError, match="out cannot be written: No space left on device"):
+        prepare([kaggle], tmp_path / "out", layout=layout)
+    assert [path.name for path in tmp_path.iterdir()] == ["fer2013"]
+
+
+def test_an_earlier_result_stays_where_the_last_step_fails(
+    kaggle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    prepare([kaggle], out)
+    digest = packed.load(out).split("train").digest
+    monkeypatch.setattr(Path, "rename", lambda at, to: full() if at.name == "out.partial" else rename(at, to))
+    with pytest.raises(DataError, match="out cannot be written"):
+        prepare([kaggle], out)
+    assert packed.load(out).split("train").digest == digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fer2013", "out"]
+
+
+@pytest.mark.parametrize("method", ["scan", "read", "sha256"])
+def test_a_source_that_fails_is_named_not_the_target(
+    kaggle: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(f"mien.datasets.sources.TreeSource.{method}", broken)
+    with pytest.raises(DataError, match="fer2013 cannot be read: Input/output error"):
+        prepare([kaggle], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["fer2013"]
+
+
+@pytest.mark.parametrize("key", ["labels", "provenance", "splits"])
+def test_a_data_set_without_a_part_of_its_description_is_damaged(kaggle: Path, tmp_path: Path, key: str) -> None:
+    prepare([kaggle], tmp_path / "out")
+    about = json.loads((tmp_path / "out/dataset.json").read_text())
+    del about[key]
+    (tmp_path / "out/dataset.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=f"damaged .dataset.json has no {key}.: prepare it again"):
+        packed.load(tmp_path / "out")
 
 
 @pytest.mark.parametrize(("layout", "changes", "message"), [

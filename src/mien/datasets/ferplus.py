@@ -1,13 +1,13 @@
 """FER+: ten taggers' votes for each image of FER-2013 (Barsoum et al. 2016, https://github.com/microsoft/FERPlus).
 
-The votes stand in the row order of the original `fer2013.csv`. Kaggle's folders lost that order; the table
+The votes stand in the row order of the original `fer2013.csv`, and are joined by row to that file alone. Kaggle's folders lost that order; the table
 `kaggle_to_ferplus.csv.gz` gives it back, made by matching pixels (docs/data.md).
 """
 
 import csv
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.datasets.layout import Item
+from mien.datasets.layout import Item, Listing
 from mien.errors import DataError
 from mien.hub import sha256_of
 from mien.labels import FER7, FERPLUS_COLUMNS
@@ -34,8 +34,20 @@ class FerPlus:
     usages: tuple[str, ...]
     sha256: str
 
+    def joinable(self, listing: Listing) -> Listing:
+        """`listing` with rows where it is `fer2013.csv`; without, so that no votes are joined, where it is another CSV.
+
+        It is where its rows are of the parts that FER+'s rows are of, one by one, up to the end of a part: Training
+        (28,709), then PublicTest (3,589), then PrivateTest (3,589), or the first one or two of them.
+        """
+        usages = tuple(item.usage for item in listing.items)
+        ends_a_part = self.usages[len(usages) : len(usages) + 1] != usages[-1:]
+        if usages == self.usages[: len(usages)] and ends_a_part:
+            return listing
+        return replace(listing, items=tuple(replace(item, row=None) for item in listing.items))
+
     def of(self, item: Item) -> NDArray[np.uint8] | None:
-        """The ten counts of an image, by its row or its Kaggle path; None for an image that is not of FER-2013.
+        """The ten counts of an image, by its row (see `joinable`) or its Kaggle path; None: it is not of FER-2013.
 
         Raises:
             DataError: the row is of another part than the image, so the two files are not of the same order.

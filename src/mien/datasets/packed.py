@@ -101,14 +101,25 @@ class Dataset:
 def save(dataset: Dataset, root: Path) -> None:
     """Write `dataset` to `root`; a killed write leaves an old data set, or none, never half of one.
 
+    A write that fails, as on a full disk, leaves nothing of its own behind.
+
     Raises:
         DataError: `root` exists and is no packed data set, so it is not replaced.
     """
     check_target(root, "dataset.json")
     partial = root.with_name(root.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write(dataset, partial)
+        replace_folder(partial, root)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write(dataset: Dataset, root: Path) -> None:
     for name, split in dataset.splits.items():
-        folder = partial / name
+        folder = root / name
         folder.mkdir(parents=True)
         np.save(folder / "images.npy", split.images)
         np.save(folder / "labels.npy", split.labels)
@@ -126,8 +137,7 @@ def save(dataset: Dataset, root: Path) -> None:
         for name, split in dataset.splits.items()
     }
     about = {"format": FORMAT, "labels": dataset.labels, "provenance": dataset.provenance, "splits": described}
-    (partial / "dataset.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
-    replace_folder(partial, root)
+    (root / "dataset.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def check_target(root: Path, marker: str) -> None:
@@ -144,12 +154,20 @@ def check_target(root: Path, marker: str) -> None:
 
 
 def replace_folder(partial: Path, root: Path) -> None:
-    """Put the finished folder `partial` in the place of `root`, old content and all, by renaming."""
+    """Put the finished folder `partial` in the place of `root`, old content and all, by renaming.
+
+    Where that fails, `root` is as it was.
+    """
     old = root.with_name(root.name + ".old.partial")
     shutil.rmtree(old, ignore_errors=True)
     if root.exists():
         root.rename(old)
-    partial.rename(root)
+    try:
+        partial.rename(root)
+    except OSError:
+        if old.exists():
+            old.rename(root)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -163,13 +181,16 @@ def load(root: Path, *, only: tuple[str, ...] = SPLITS) -> Dataset:
         about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise DataError(f"{root} is no prepared data set: make one with `mien data prepare SRC {root}`") from error
-    if about.get("format") != FORMAT:
-        raise DataError(f"{root} has format {about.get('format')}, this mien reads {FORMAT}: prepare it again")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{root} has format {found}, this mien reads {FORMAT}: prepare it again")
     try:
         splits = {name: _load_split(root / name) for name in about["splits"] if name in only}
-    except (OSError, ValueError, KeyError) as error:
+        return Dataset(tuple(about["labels"]), splits, about["provenance"])
+    except KeyError as error:
+        raise DataError(f"{root} is damaged (dataset.json has no {error.args[0]}): prepare it again") from error
+    except (OSError, ValueError) as error:
         raise DataError(f"{root} is damaged ({error}): prepare it again") from error
-    return Dataset(tuple(about["labels"]), splits, about["provenance"])
 
 
 def _load_split(folder: Path) -> Split:

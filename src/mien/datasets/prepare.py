@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mien.datasets import packed
-from mien.datasets.ferplus import read_ferplus
-from mien.datasets.layout import PROTOCOLS, Listing
-from mien.datasets.sources import Source, open_source
+from mien.datasets.ferplus import FerPlus, read_ferplus
+from mien.datasets.layout import PROTOCOLS, Item, Listing
+from mien.datasets.sources import Loaded, Source, open_source
 from mien.datasets.writers import TREE_MARKER, Align, PackedWriter, Planned, TreeWriter, Writer
 from mien.errors import ConfigError, DataError
 from mien.labels import FER7
@@ -85,7 +85,7 @@ def prepare(
     tell = progress or _quiet
     _check_layout(layout, out, options)
     ferplus = read_ferplus(options.ferplus) if options.ferplus else None
-    found = _Found.scan(sources, options, tell)
+    found = _Found.scan(sources, options, tell, ferplus=ferplus)
     writer: Writer
     if layout == "folders":
         writer = TreeWriter(out, found.names)
@@ -124,8 +124,10 @@ class _Found:
         self._read: Counter[int] = Counter()  # images by source
 
     @classmethod
-    def scan(cls, paths: Sequence[Path], options: PrepareOptions, tell: Progress) -> "_Found":
-        """Open and list every source.
+    def scan(
+        cls, paths: Sequence[Path], options: PrepareOptions, tell: Progress, *, ferplus: FerPlus | None = None
+    ) -> "_Found":
+        """Open and list every source; rows that `ferplus` may be joined to are kept.
 
         Raises:
             DataError: there is none, or one is missing, damaged, or holds no image of a known class.
@@ -135,14 +137,15 @@ class _Found:
         sources, listings = [], []
         for path in paths:
             tell(f"listing {path.name}", 0, 0)
-            source = open_source(path)
-            listing = source.scan()
+            with _reading(path):
+                source = open_source(path)
+                listing = source.scan()
             if not listing.items:
                 raise DataError(
                     f"{path} holds no images in class folders: expected <split>/<class>/<image> or <class>/<image>"
                 )
             sources.append(source)
-            listings.append(listing)
+            listings.append(listing if ferplus is None else ferplus.joinable(listing))
         return cls(sources, listings, options.protocol)
 
     def sizes(self) -> dict[str, int]:
@@ -155,7 +158,7 @@ class _Found:
         total, done = sum(map(len, self.plan)), 0
         for index, (source, plan) in enumerate(zip(self.sources, self.plan, strict=True)):
             places = {planned.item.path: planned for planned in plan}
-            for loaded in source.read([planned.item for planned in plan]):
+            for loaded in _read(source, [planned.item for planned in plan]):
                 planned = places[loaded.item.path]
                 if loaded.pixels is None:
                     self.unreadable.append(f"{self.names[index]}: {loaded.item.path}: {loaded.fault}")
@@ -173,7 +176,7 @@ class _Found:
             {
                 "name": name,
                 "kind": source.kind,
-                "sha256": source.sha256(),
+                "sha256": _sha256(source),
                 "images": self._read[index],
                 "skipped": dict(listing.skipped),
                 "unreadable": len(listing.items) - self._read[index],
@@ -192,6 +195,25 @@ class _Found:
 
 def _quiet(stage: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the source where it cannot be read: it is not the target that is at fault."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(source: Source, items: Sequence[Item]) -> Iterator[Loaded]:
+    with _reading(source.path):
+        yield from source.read(items)
+
+
+def _sha256(source: Source) -> str:
+    with _reading(source.path):
+        return source.sha256()
 
 
 @contextmanager

@@ -99,20 +99,18 @@ class CsvSource:
     def __init__(self, path: Path, tree: Tree | None = None, member: str = "") -> None:
         self.path = path
         self._tree, self._member = tree, member
-        self._images: dict[int, CsvImage] = {}
+        self._images: dict[str, CsvImage] = {}  # by the path of the item
 
     def scan(self) -> Listing:
         """See `Source`; the rows are read here, in one pass."""
         for image in self._rows():
-            assert image.item.row is not None
-            self._images[image.item.row] = image
+            self._images[image.item.path] = image
         return Listing(tuple(image.item for image in self._images.values()), {})
 
     def read(self, items: Collection[Item]) -> Iterator[Loaded]:
         """See `Source`."""
         for item in items:
-            assert item.row is not None
-            image = self._images.pop(item.row)
+            image = self._images.pop(item.path)
             yield Loaded(item, image.pixels, fault=image.fault)
 
     def sha256(self) -> str:
