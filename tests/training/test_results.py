@@ -114,7 +114,16 @@ def test_which_recipe_a_run_followed(record: Record, settings: dict[str, Any], r
     came = results.origin(one)
     assert (came.recipe, dict(came.changes)) == (recipe, changes)
     assert ("baseline" in results.not_run([one])) == (not came.exact)
-    assert ("| `baseline` | not run |" in results.markdown([one])) == (not came.exact)
+    standing = "not run as it is; changed: mine" if recipe else "not run"
+    assert (f"| `baseline` | {standing} |" in results.markdown([one])) == (not came.exact)
+
+
+def test_a_run_resumed_towards_other_epochs_is_no_run_of_the_recipe(record: Record) -> None:
+    exact = as_public_test(record, **recipes.read("baseline").to_dict())
+    horizons = [{"from_epoch": 1, "epochs": 80}, {"from_epoch": 9, "epochs": 50}]
+    one = changed(exact, _set("about", "horizons", value=horizons))
+    assert not results.origin(one).exact
+    assert "planned epochs: 80 from epoch 1, 50 from epoch 9" in results.markdown([one])
 
 
 def _set(*path: str, value: object) -> Change:

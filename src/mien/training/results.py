@@ -40,8 +40,8 @@ MEANING = f"""- **accuracy**: in per cent of the {PUBLIC_TEST_FACES:,} faces of 
 - *Case study*: what its report gives; its loss is uncalibrated, PublicTest was its test split; n/s: not stated there.
 """
 
-NOTE_NOT_RUN = """No saved run stands behind these recipes as they are, so they have no figures. Data come from
-`mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
+NOTE_NOT_RUN = """No saved run followed these recipes to the letter, so they have no figures of their own; where
+one came close, what it changed stands above. Data come from `mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
 """
 
 
@@ -75,6 +75,10 @@ def origin(record: Record) -> Origin:
         changes = {key: value for key, value in table.items() if key not in ignored and planned[key] != value}
         if (begun or taught or "model" not in changes) and (not best.recipe or len(changes) < len(best.changes)):
             best = Origin(name, changes)
+    horizons = record.about.get("horizons") or []
+    if best.recipe and len(horizons) > 1:  # resumed towards another number of epochs: another schedule
+        planned = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
+        return Origin(best.recipe, {**best.changes, "planned epochs": planned})
     return best
 
 
@@ -90,7 +94,7 @@ def markdown(records: Sequence[Record]) -> str:
     if records:
         parts += ["## How they were made\n", _provenance([*public, *others])]
     if waiting := not_run(records):
-        rows = [(f"`{name}`", "not run", f"`{command}`") for name, command in waiting.items()]
+        rows = [(f"`{name}`", _standing(name, records), f"`{command}`") for name, command in waiting.items()]
         parts += ["## Not run\n", NOTE_NOT_RUN, _table(("recipe", "figures", "command that runs it"), rows)]
     return "\n".join(parts)
 
@@ -109,6 +113,11 @@ def command(recipe: str) -> str:
     if recipe == FROM_MODEL:
         return "mien train --from default --data FOLDER --output runs/mine"
     return f"mien train {recipe} --data data/fer2013 --output runs/{recipe}"
+
+
+def _standing(recipe: str, records: Sequence[Record]) -> str:
+    close = [one.name for one in records if origin(one).recipe == recipe]
+    return f"not run as it is; changed: {', '.join(close)}" if close else "not run"
 
 
 def _figures(records: Sequence[Record], *, case_study: bool) -> str:
@@ -161,7 +170,7 @@ def _provenance(records: Sequence[Record]) -> str:
     rows = []
     for record in records:
         about, came = record.about, origin(record)
-        changes = ", ".join(f"{key}={value}" for key, value in came.changes.items()) or "none"
+        changes = ", ".join(f"{key}: {value}" for key, value in came.changes.items()) or "none"
         digests = (record.metrics["data"]["digest"], about["data"]["digests"]["train"], record.weights_sha256)
         versions = f"mien {about['versions']['mien']}, torch {about['versions']['torch']}"
         settings = (f"{about['recipe']['seed']}", about["recipe"]["precision"], versions)
