@@ -125,3 +125,20 @@ def test_votes_that_are_not_there_are_asked_for(cartoons: Dataset, tmp_path: Pat
     data = Dataset(cartoons.labels, {**cartoons.splits, "train": type(train)(train.images, train.labels, train.names)})
     with pytest.raises(DataError, match="--ferplus"):
         run.prepare(run.Job(Recipe(ferplus="soft"), data, tmp_path / "run"), World())
+
+
+def test_a_last_batch_smaller_than_its_pieces(make_engine: MakeEngine) -> None:
+    engine = make_engine(epochs=1, batch_size=69, accumulate=3)  # 140 images: the last batch holds 2
+    engine.run()
+    assert engine.sums["n"] == 140
+
+
+@pytest.mark.parametrize("settings", [{"input_size": 64}, {"early": 0.4}], ids=["another size", "small at first"])
+def test_a_size_that_the_network_cannot_take(make_engine: MakeEngine, settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="baseline cannot take pictures of"):
+        make_engine(**settings)
+
+
+def test_an_impossible_dropout_is_named(make_engine: MakeEngine) -> None:
+    with pytest.raises(ConfigError, match=r"dropout is 2\.0"):
+        make_engine(dropout=2.0)

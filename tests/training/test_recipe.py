@@ -81,3 +81,18 @@ def test_an_unknown_recipe_lists_the_known_ones() -> None:
 def test_saved_recipes_read_back() -> None:
     recipe = recipes.read("resnet9-narrow")
     assert recipes.from_dict(recipe.to_dict(), source="run") == recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"zoom": 1.0}, "zoom and dropout must be less than 1", id="zoom to nothing"),
+        pytest.param({"frozen_layers": -1}, "frozen_layers is -1: it must not be negative", id="negative count"),
+        pytest.param({"soft_votes": 0.8, "soft_uniform": 0.8}, "must not exceed 1", id="no share left for the label"),
+        pytest.param({"erasing_area": (0.3, 0.1)}, "two rising shares", id="falling areas"),
+        pytest.param({"distill_weight": 7.0}, r"must lie in \[0, 1\]", id="weight over 1"),
+    ],
+)
+def test_values_out_of_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipes.override(Recipe(), settings, source="--set")

@@ -80,6 +80,8 @@ def test_killed_and_resumed_is_never_killed(
     for name, value in theirs.averaged.items():
         assert ours.averaged is not None
         assert torch.equal(ours.averaged[name], value), name
+    best = (checkpoint.load(folder / "best.pt") for folder in (output, never_killed))
+    assert len({(state.epoch, state.best) for state in best}) == 1
     assert untimed(output) == untimed(never_killed)
 
 

@@ -70,6 +70,9 @@ def main() -> None:
     except BrokenPipeError:  # `mien predict ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder without permission: the system's own words name the cure best
+        typer.echo(f"mien: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
+        sys.exit(2)
 
 
 for _verb in VERBS:

@@ -100,5 +100,5 @@ def create(name: str, num_classes: int = 7, **options: object) -> "nn.Module":
     entry = info(name)
     try:
         return entry.build(num_classes, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # an option that is unknown, or out of range
         raise ModelError(f"{name}: {error}") from error

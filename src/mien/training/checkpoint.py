@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ def about(path: Path) -> Mapping[str, Any] | None:
         ModelError: it cannot be read.
     """
     try:
-        table = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling a damaged file can raise anything
         raise ModelError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     found: Mapping[str, Any] | None = table.get("about") if isinstance(table, Mapping) else None

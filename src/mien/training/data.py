@@ -15,6 +15,7 @@ from mien.models.pixels import fit_to
 from mien.preprocess import InputSpec
 from mien.training.recipe import Recipe
 
+VOTED = ("majority", "probability")  # settings of `ferplus` with which FER+'s eight classes are learned
 ON_DEVICE_BYTES = 4 << 30  # larger data sets stay memory-mapped on the host
 _EMOTIONS = [FERPLUS_COLUMNS.index(label) for label in FERPLUS8]
 
@@ -53,7 +54,7 @@ def place(split: Split, labels: tuple[str, ...], recipe: Recipe, device: torch.d
         raise DataError(
             f"ferplus = {recipe.ferplus!r} needs the FER+ votes: prepare the data with --ferplus fer2013new.csv"
         )
-    if recipe.ferplus in ("majority", "probability"):
+    if recipe.ferplus in VOTED:
         split = split.take(voted_faces(split))
     resident = split.images.nbytes <= ON_DEVICE_BYTES
     images = torch.from_numpy(np.array(split.images)).to(device) if resident else split.images
@@ -70,7 +71,7 @@ def place(split: Split, labels: tuple[str, ...], recipe: Recipe, device: torch.d
 
 def task_labels(labels: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
     """The labels that the network learns: the data's, or FER+'s eight."""
-    if recipe.ferplus in ("majority", "probability"):
+    if recipe.ferplus in VOTED:
         if labels != FERPLUS8[:7]:
             raise ConfigError(f"ferplus = {recipe.ferplus!r} is for the seven classes of FER-2013, not {labels}")
         return FERPLUS8
@@ -102,7 +103,7 @@ def label_given_vote(split: Split, num_classes: int) -> NDArray[np.float64]:
 
 def _targets(split: Split, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
     labels = torch.from_numpy(np.asarray(split.labels))
-    if recipe.ferplus in ("majority", "probability"):
+    if recipe.ferplus in VOTED:
         shares = torch.from_numpy(vote_shares(split))
         labels = shares.argmax(1)
         targets = shares if recipe.ferplus == "probability" else F.one_hot(labels, 8).float()

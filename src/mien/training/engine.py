@@ -128,7 +128,7 @@ class Engine:
 
     def train_step(self, rows: Tensor) -> None:
         """One optimiser step on the batch `rows`."""
-        recipe, world = self.recipe, self.world
+        recipe = self.recipe
         total = recipe.epochs * self.steps_per_epoch
         optim.set_rate(self.optimizer, recipe.lr * self.plateau.factor * optim.rate(recipe, self.step, total))
         loss = self.backward(rows)
@@ -146,7 +146,7 @@ class Engine:
             nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.averaged and world.size >= 1:
+        if self.averaged:
             self.averaged.update(self.model, self.step)
 
     def backward(self, rows: Tensor, *, count: bool = True) -> float:
@@ -159,20 +159,24 @@ class Engine:
         draws = augment.draw(recipe, len(rows), generator, calm=calm)
         torch.manual_seed(_mixed(device_seed, world.rank, 3))  # dropout: exact on resume, different in each process
         mine = torch.arange(len(rows), device=world.device)[world.rows(len(rows))]
-        pieces = mine.tensor_split(recipe.accumulate) if recipe.accumulate > 1 else (mine,)
+        # a last batch may hold fewer images than there are pieces, or processes: DDP waits for all, so one without work
+        # goes through the motions on an image that counts nothing
+        idle = not len(mine)
+        mine = mine.new_zeros(1) if idle else mine
+        pieces = [piece for piece in mine.tensor_split(recipe.accumulate) if len(piece)]
         part = 0.0
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             with self._unsynchronised(last):
                 images, targets, head = self.views(rows, draws, piece)
                 loss, logits = self.loss(images, targets, head)
-                mean = loss.sum() / len(rows)
+                mean = loss.sum() * (not idle) / len(rows)
                 part += float(mean.detach())
                 if recipe.l2:
                     mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
                 # DDP averages gradients over the processes, so each scales its share of the batch's mean up
                 self.scaler.scale(mean * world.size).backward()  # type: ignore[no-untyped-call]
-            if count:
+            if count and not idle:
                 self.sums["loss"] += float(loss.detach().sum())
                 self.sums["correct"] += float((logits.argmax(1) == targets.argmax(1)).sum())
                 self.sums["n"] += len(piece)
@@ -222,7 +226,7 @@ class Engine:
             distributed.all_reduce(sums)
         loss, correct, n = sums.tolist()
         trained = time.perf_counter() - started
-        found = self.validate()
+        found = self._agreed(self.validate())
         row = {
             "epoch": epoch + 1,
             "lr": self.optimizer.param_groups[-1]["lr"],
@@ -259,6 +263,14 @@ class Engine:
             correct += float((logits.argmax(1) == labels).sum())
         model.train(was_training)
         return {"loss": loss / len(self.validation), "accuracy": correct / len(self.validation)}
+
+    def _agreed(self, found: dict[str, float]) -> dict[str, float]:
+        """Rank 0's figures for all: batch-norm statistics differ, and the plateau must fall everywhere at once."""
+        if self.world.size == 1:
+            return found
+        values = torch.tensor(list(found.values()), device=self.world.device)
+        distributed.broadcast(values, 0)
+        return dict(zip(found, values.tolist(), strict=True))
 
     def checkpoint(self, *, better: bool) -> None:
         """Hand the state to `save`, on rank 0."""

@@ -28,13 +28,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 def rate(recipe: Recipe, step: int, steps: int) -> float:
     """Factor on `lr` at `step` of `steps`: warm-up per step, since it is shorter than an epoch, then the schedule."""
-    if recipe.schedule == "onecycle":  # Smith & Topin 2017: up over 30 %, down to nothing
+    if recipe.schedule == "onecycle":  # Smith & Topin 2017: up over 30 %, down to where it began
         peak = 0.3 * steps
         at = step / peak if step < peak else 1 + (step - peak) / max(1, steps - peak)
         return 0.04 + 0.96 * (1 - math.cos(math.pi * at)) / 2
-    warm = min(1.0, (step + 1) / recipe.warmup_steps) if recipe.warmup_steps else 1.0
+    warmup_steps = min(recipe.warmup_steps, steps // 4)  # a short run must reach its peak, and come down again
+    warm = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if recipe.schedule == "cosine":
-        done = min(1.0, max(0, step - recipe.warmup_steps) / max(1, steps - recipe.warmup_steps))
+        done = min(1.0, max(0, step - warmup_steps) / max(1, steps - warmup_steps))
         return warm * (recipe.lr_final + (1 - recipe.lr_final) * (1 + math.cos(math.pi * done)) / 2)
     if recipe.schedule in ("inverse", "plateau"):
         return warm / (1 + recipe.lr_final * step)
@@ -81,7 +82,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after `step` steps."""
+        """Take in the weights; `step` counts the updates before this one."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         ours, theirs = self.model.state_dict(), model.state_dict()
         floating = [name for name, value in ours.items() if value.is_floating_point()]
@@ -92,15 +93,19 @@ class AveragedWeights:
 
 @torch.no_grad()
 def sharpen(parameters: Iterable[nn.Parameter], rho: float) -> Callable[[], None]:
-    """Climb to the worst weights within `rho` (Foret et al. 2021); the returned call climbs down again."""
+    """Climb to the worst weights within `rho` (Foret et al. 2021); the returned call puts the weights back.
+
+    Where the gradient is not finite, as when fp16 overflows, the weights stay.
+    """
     moved: list[Tensor] = [p for p in parameters if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in moved]))
-    steps = [p.grad * (rho / (norm + 1e-12)) for p in moved if p.grad is not None]
-    torch._foreach_add_(moved, steps)
+    before = [p.clone() for p in moved]
+    if norm.isfinite():
+        torch._foreach_add_(moved, [p.grad * (rho / (norm + 1e-12)) for p in moved if p.grad is not None])
 
     @torch.no_grad()
     def undo() -> None:
-        torch._foreach_sub_(moved, steps)
+        torch._foreach_copy_(moved, before)
 
     return undo
 

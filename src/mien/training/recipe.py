@@ -9,6 +9,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mien.errors import ConfigError
 
+_RATIOS = (
+    "dropout", "flip", "shift", "zoom", "brightness", "contrast", "colour_probability", "erasing", "mix_probability",
+    "early", "calm", "ema", "label_smoothing", "soft_votes", "soft_uniform", "momentum", "layer_decay", "lr_final",
+    "plateau_factor", "distill_weight",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "frozen_layers", "input_size", "head_weight", "rotation_deg", "mixup", "cutmix", "weight_decay", "l2",
+    "warmup_steps", "plateau_patience", "gradient_clip", "sam_rho", "checkpoint_steps",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -86,12 +96,19 @@ class Recipe:
             choices = get_args(hints[field.name]) if get_origin(hints[field.name]) is Literal else ()
             if choices and getattr(self, field.name) not in choices:
                 raise ConfigError(f"{field.name} is {getattr(self, field.name)!r}: use one of {', '.join(choices)}")
-        positive = ("epochs", "batch_size", "accumulate", "lr")
+        positive = ("epochs", "batch_size", "accumulate", "lr", "early_size", "distill_temperature")
         if bad := [name for name in positive if not getattr(self, name) > 0]:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must be positive")
-        ratios = ("flip", "colour_probability", "erasing", "mix_probability", "early", "calm", "ema", "label_smoothing")
-        if bad := [name for name in ratios if not 0 <= getattr(self, name) <= 1]:
+        if bad := [name for name in _NOT_NEGATIVE if getattr(self, name) < 0]:
+            raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must not be negative")
+        if bad := [name for name in _RATIOS if not 0 <= (getattr(self, name) or 0) <= 1]:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must lie in [0, 1]")
+        if self.zoom >= 1 or self.dropout == 1:
+            raise ConfigError("zoom and dropout must be less than 1: at 1 nothing of the picture is left")
+        if self.soft_votes + self.soft_uniform > 1:
+            raise ConfigError("soft_votes and soft_uniform together must not exceed 1: the label keeps the rest")
+        if not 0 <= self.erasing_area[0] <= self.erasing_area[1] <= 1:
+            raise ConfigError(f"erasing_area is {self.erasing_area}: it must be two rising shares in [0, 1]")
         if self.batch_size % self.accumulate:
             raise ConfigError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
 

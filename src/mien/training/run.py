@@ -94,7 +94,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     }
     state = _existing(job.output, about, resume=resume)
     torch.manual_seed(recipe.seed)
-    plain = replace(recipe, label_smoothing=0.0, ferplus=recipe.ferplus if len(labels) == 8 else "none")
+    plain = replace(recipe, label_smoothing=0.0, ferplus=recipe.ferplus if recipe.ferplus in data.VOTED else "none")
     engine = Engine(
         recipe=recipe,
         spec=spec,
@@ -107,6 +107,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         reporter=reporter,
         save=lambda state, better: write(job.output, state, better=better),
     )
+    _check_sizes(engine)
     if state is not None:
         about["horizons"] = _horizons(state, recipe.epochs)
         engine.restore(state)
@@ -114,6 +115,27 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         job.output.mkdir(parents=True, exist_ok=True)
         _replace(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
     return engine
+
+
+def _check_sizes(engine: Engine) -> None:
+    """One picture through the network at each size that it will see.
+
+    Raises:
+        ConfigError: the network cannot take one of them.
+    """
+    recipe, (height, width) = engine.recipe, engine.spec.size_hw
+    sizes = [(height, width)] + [(recipe.early_size, recipe.early_size)] * (recipe.early > 0)
+    model, was_training = engine.model, engine.model.training
+    try:
+        with torch.inference_mode():
+            for size_hw in sizes:
+                model.eval()(torch.zeros(1, engine.spec.channels, *size_hw, device=engine.world.device))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{recipe.model} cannot take pictures of {size_hw[0]} x {size_hw[1]}: leave input_size and early alone"
+        ) from error
+    finally:
+        model.train(was_training)
 
 
 def _network(recipe: Recipe, start: Start | None, labels: tuple[str, ...], *, fresh: bool) -> nn.Module:
@@ -203,8 +225,10 @@ def _read_weights(path: Path, name: str) -> Start:
 
 
 def write(folder: Path, state: Checkpoint, *, better: bool) -> None:
-    """Checkpoints and history; each file is whole at any moment."""
-    checkpoint.save(state, folder / "last.pt")
+    """Checkpoints and history; each file is whole at any moment.
+
+    `last.pt` comes last: a run killed before it goes over the epoch again, and writes the same files again.
+    """
     if better:
         checkpoint.save(state, folder / "best.pt")
     if state.history:
@@ -214,6 +238,7 @@ def write(folder: Path, state: Checkpoint, *, better: bool) -> None:
         writer.writerows(state.history)
         _replace(folder / "history.csv", table.getvalue())
         _replace(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in state.history))
+    checkpoint.save(state, folder / "last.pt")
 
 
 def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
