@@ -264,7 +264,8 @@ def test_ferplus_joins_kaggle_folders_by_path(kaggle: Path, tmp_path: Path) -> N
     pytest.param("a,b\n", "is not FER\\+'s fer2013new.csv", id="other columns"),
     pytest.param(",".join(HEADER) + "\nTraining,a,1,2\n", "damaged near row 1", id="row cut short"),
     pytest.param(",".join(HEADER) + "\nTraining,a,1,2,3,4,x,6,7,8,9,0\n", "damaged near row 1", id="no number"),
-    pytest.param(",".join(HEADER) + "\n" + "PublicTest,a,1,2,3,4,5,6,7,8,9,0\n" * 42, "no image is known", id="other order"),
+    pytest.param(",".join(HEADER) + "\n" + "PublicTest,a,1,2,3,4,5,6,7,8,9,0\n" * 42, "no image is known",
+                 id="other order"),
     pytest.param(None, "cannot be read", id="missing"),
 ])  # fmt: skip
 def test_ferplus_faults(csv_text: str, tmp_path: Path, text: str | None, message: str) -> None:

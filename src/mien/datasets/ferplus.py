@@ -1,6 +1,7 @@
 """FER+: ten taggers' votes for each image of FER-2013 (Barsoum et al. 2016, https://github.com/microsoft/FERPlus).
 
-The votes stand in the row order of the original `fer2013.csv`, and are joined by row to that file alone. Kaggle's folders lost that order; the table
+The votes stand in the row order of the original `fer2013.csv`, and are joined by row to that file alone. Kaggle's
+folders lost that order; the table
 `kaggle_to_ferplus.csv.gz` gives it back, made by matching pixels (docs/data.md).
 """
 

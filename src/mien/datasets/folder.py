@@ -223,7 +223,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
         if (split := split_of_folder(path.name)) is None or not path.is_dir():
             continue
         if split in parts:
-            raise DataError(f"{root} has two folders of the {split} split, {parts[split].name} and {path.name}: join them")
+            raise DataError(
+                f"{root} has two folders of the {split} split, {parts[split].name} and {path.name}: join them"
+            )
         parts[split] = path
     if "train" not in parts and any(_has_folders(path) for path in parts.values()):  # else they are classes
         raise DataError(

@@ -100,9 +100,7 @@ def usage_of_folders(path: str) -> str | None:
     return next((usage for usage in parts if usage), None)
 
 
-def list_items(
-    paths: Iterable[str], source: str, *, labels: Sequence[str] = FER7, root_name: str = ""
-) -> Listing:
+def list_items(paths: Iterable[str], source: str, *, labels: Sequence[str] = FER7, root_name: str = "") -> Listing:
     """The images among `paths`; folders end in "/". `root_name` is the root's own name, which may mean a split too.
 
     Raises:
