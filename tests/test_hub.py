@@ -75,6 +75,28 @@ def test_a_file_put_there_by_hand_needs_no_network(mirror: Mirror, mien_home: Pa
     assert mirror.asked == []
 
 
+@pytest.mark.parametrize("step", ["replace", "open"])
+def test_another_process_that_finishes_first_is_no_fault(
+    step: str, mirror: Mirror, mien_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two share one partial file; as this one renames or checks it, the other has renamed it already."""
+    plain = getattr(Path, step)
+
+    def late(path: Path, *arguments: object) -> object:
+        if path.name.endswith(".partial"):
+            monkeypatch.undo()
+            path.unlink()
+            (mien_home / "net.onnx").write_bytes(CONTENT)
+        return plain(path, *arguments)
+
+    mien_home.mkdir()
+    (mien_home / "net.onnx.partial").write_bytes(CONTENT)
+    monkeypatch.setattr(Path, step, late)
+    url = f"{mirror.url}/net.onnx"
+    assert hub.download(url, mien_home / "net.onnx", size=REMOTE.size, sha256=REMOTE.sha256) == mien_home / "net.onnx"
+    assert (mien_home / "net.onnx").read_bytes() == CONTENT
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(mirror: Mirror, mien_home: Path) -> None:
     mien_home.mkdir()
     (mien_home / "net.onnx").write_bytes(CONTENT[:-1] + b"!")

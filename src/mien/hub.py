@@ -141,13 +141,21 @@ def download(
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url} cannot be fetched: only http and https addresses can")
-    if path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256:
+    if _is_whole(path, size=size, sha256=sha256):
         return path
     try:
         _fetch_checked(url, path, size=size, sha256=sha256, progress=progress, timeout_s=timeout_s)
-    except OSError as error:
+    except (OSError, DownloadError) as error:
+        if _is_whole(path, size=size, sha256=sha256):  # another process had the same partial file, and finished it
+            return path
+        if isinstance(error, DownloadError):
+            raise
         raise DownloadError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
+
+
+def _is_whole(path: Path, *, size: int, sha256: str) -> bool:
+    return path.is_file() and path.stat().st_size == size and sha256_of(path) == sha256
 
 
 def _fetch_checked(
