@@ -4,11 +4,9 @@ One metadata entry, `mien`, holds it all as JSON, so that the file alone is enou
 """
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,15 +83,6 @@ def from_json(text: str, *, source: str) -> ModelSpec:
         return ModelSpec(**{k: _tuple(v) for k, v in spec.items()})
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{source} has damaged mien metadata ({error}): export the model again") from error
-
-
-def sha256(path: Path) -> str:
-    """Hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _tuple(value: Any) -> Any:

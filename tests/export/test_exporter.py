@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mien import bundle
+from mien import bundle, hub
 from mien.bundle import ModelSpec
 from mien.datasets import packed
 from mien.errors import ConfigError, DataError, ModelError
@@ -59,7 +59,7 @@ def test_the_file_carries_all_that_inference_needs(files: Files, pooled_spec: Mo
     assert spec.temperature != 1.0
     assert spec.metrics["split"] == "validation"
     assert spec.metrics["parity"]["n"] == 70
-    assert files["fp32"].sha256 == bundle.sha256(files["fp32"].path)
+    assert files["fp32"].sha256 == hub.sha256_of(files["fp32"].path)
 
 
 def test_features_and_weights_rebuild_the_logits(files: Files, pooled: nn.Module, faces: Faces) -> None:

@@ -133,11 +133,11 @@ def _kind(name: str) -> str:
 
 def _describe(name: str, path: Path, *, where: str) -> dict[str, Any]:
     """One entry; of a file that is no mien model its name, its place and what is wrong with it."""
-    from mien import bundle
+    from mien import bundle, hub
     from mien.runtime.predictor import Predictor
 
     entry: dict[str, Any] = {"name": name, "kind": _kind(name), "where": where, "file": str(path)}
-    entry |= {"bytes": path.stat().st_size, "sha256": bundle.sha256(path)}
+    entry |= {"bytes": path.stat().st_size, "sha256": hub.sha256_of(path)}
     if entry["kind"] == "detector":
         return entry
     try:

@@ -47,7 +47,7 @@ def read_member(source: str) -> Member:
     if path.suffix != ".onnx":
         model, spec = run.load_model(path)
         graph, spec = graphs.build(model, spec)
-        return Member(graph, spec, bundle.sha256(checkpoint.kept(path) if path.is_dir() else path))
+        return Member(graph, spec, hub.sha256_of(checkpoint.kept(path) if path.is_dir() else path))
     try:
         graph = onnx.load(path)
     except Exception as error:  # protobuf raises its own kinds
@@ -55,7 +55,7 @@ def read_member(source: str) -> Member:
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     if bundle.KEY not in metadata:
         raise ModelError(f"{source} has no mien metadata: export it with `mien export`")
-    return Member(graph, bundle.from_json(metadata[bundle.KEY], source=source), bundle.sha256(path))
+    return Member(graph, bundle.from_json(metadata[bundle.KEY], source=source), hub.sha256_of(path))
 
 
 def join(
@@ -80,4 +80,4 @@ def join(
     if faces is not None:
         spec = exporter.calibrated(graph, spec, Faces.load(faces, spec.labels), coverage)
     graphs.save(graphs.with_spec(graph, spec), path)
-    return Joined(path, spec, bundle.sha256(path), path.stat().st_size)
+    return Joined(path, spec, hub.sha256_of(path), path.stat().st_size)

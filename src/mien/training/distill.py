@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mien import bundle, hub
+from mien import hub
 from mien.bundle import ModelSpec
 from mien.errors import ConfigError
 from mien.models.pixels import fit_to, normalise
@@ -82,10 +82,10 @@ def _member(source: str) -> Member:
             (found,) = session.run(["logits"], {"images": images.float().contiguous().cpu().numpy()})
             return torch.from_numpy(found).to(images.device)
 
-        return Member(spec, logits, bundle.sha256(path))
+        return Member(spec, logits, hub.sha256_of(path))
     model, spec = run.load_model(path)
     file = checkpoint.kept(path) if path.is_dir() else path
-    return Member(spec, _on_device_of_input(model), bundle.sha256(file))
+    return Member(spec, _on_device_of_input(model), hub.sha256_of(file))
 
 
 def _on_device_of_input(model: nn.Module) -> Logits:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import mien
-from mien import bundle
+from mien import hub
 from mien.datasets.layout import usage_of
 from mien.datasets.packed import Dataset, Split
 from mien.errors import ConfigError, DataError, ModelError
@@ -126,7 +126,7 @@ def measure(
         about=_publishable(state.about),
         history=history,
         epoch=state.epoch,
-        weights_sha256=bundle.sha256(kept),
+        weights_sha256=hub.sha256_of(kept),
         seconds=math.fsum(row["seconds"] for row in history),
         metrics=evaluation.to_dict(),
         **sizes,
