@@ -41,7 +41,8 @@ MEANING = f"""- **accuracy**: in per cent of the {PUBLIC_TEST_FACES:,} faces of 
 """
 
 NOTE_NOT_RUN = """No saved run followed these recipes to the letter, so they have no figures of their own; where
-one came close, what it changed stands above. Data come from `mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
+one came close, what it changed stands above. Their data come from
+`mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
 """
 
 
