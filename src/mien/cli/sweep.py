@@ -32,7 +32,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in all of them.")
     ] = None,
-    exclude: Annotated[Path | None, typer.Option(help="Names to leave out, as `mien data audit` writes them.")] = None,
+    exclude: Annotated[Path | None, typer.Option(help="File of names to leave out, one a line.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
 ) -> None:
