@@ -136,7 +136,8 @@ def portrait(size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """A crop of NASA's portrait of Eileen Collins, which scikit-image ships."""
     from skimage import data  # noqa: PLC0415
 
-    return np.asarray(cv2.resize(data.astronaut()[60:180, 165:285], size_hw[::-1], interpolation=cv2.INTER_AREA))
+    face: NDArray[np.uint8] = np.asarray(data.astronaut(), np.uint8)[60:180, 165:285]  # type: ignore[no-untyped-call]
+    return np.asarray(cv2.resize(face, size_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def cost(name: str, crop: NDArray[np.uint8]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def portraits(folder: Path) -> tuple[Path, Path]:
     """Eileen Collins (NASA, from scikit-image) and Grace Hopper (US Navy, from matplotlib); both public domain."""
     folder.mkdir(parents=True, exist_ok=True)
     collins, hopper = folder / "eileen_collins.png", folder / "grace_hopper.jpg"
-    Image.fromarray(data.astronaut()).save(collins)
+    Image.fromarray(data.astronaut()).save(collins)  # type: ignore[no-untyped-call]
     hopper.write_bytes(Path(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)).read_bytes())
     return collins, hopper
 
