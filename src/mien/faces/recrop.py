@@ -32,7 +32,7 @@ class Recrop:
         large = _enlarged(pixels)
         for ratio in BORDER_RATIOS:
             top, left = (round(side * ratio) for side in large.shape[:2])
-            picture = cv2.copyMakeBorder(large, top, top, left, left, cv2.BORDER_REPLICATE)
+            picture = np.asarray(cv2.copyMakeBorder(large, top, top, left, left, cv2.BORDER_REPLICATE), np.uint8)
             (found,) = self.detector.detect([picture])
             if found.landmarks is None or not len(found):
                 continue
