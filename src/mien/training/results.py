@@ -78,8 +78,8 @@ def origin(record: Record) -> Origin:
             best = Origin(name, changes)
     horizons = record.about.get("horizons") or []
     if best.recipe and len(horizons) > 1:  # resumed towards another number of epochs: another schedule
-        planned = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
-        return Origin(best.recipe, {**best.changes, "planned epochs": planned})
+        order = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
+        return Origin(best.recipe, {**best.changes, "planned epochs": order})
     return best
 
 
