@@ -122,7 +122,7 @@ def _folder(
     """Evaluate on a folder of classes; also the number of pictures that could not be read."""
     from mien.evaluation.folder import list_folder, read_crops
 
-    items = list_folder(data, opened.spec.labels, split)
+    items, split = list_folder(data, opened.spec, split)
     with _bar("reading", len(items)) as advance:
         found = read_crops(data, items, _cut(opened, detector), progress=advance)
     _name_left_out(found)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.bundle import ModelSpec
+from mien.datasets.folder import pack_class_folder
 from mien.datasets.layout import Item, list_items
 from mien.datasets.packed import Split
-from mien.datasets.trees import open_tree
+from mien.datasets.trees import FolderTree, open_tree
 from mien.errors import DataError, ImageError
 from mien.images import read_image
 from mien.results import Image
@@ -26,20 +28,57 @@ class FolderCrops:
     without_face: tuple[str, ...]  # paths inside the folder
 
 
-def list_folder(root: Path, labels: Sequence[str], split: str) -> list[Item]:
-    """The labelled images below `root`; where folders or file names tell splits apart, those of `split` only.
+def list_folder(root: Path, spec: ModelSpec, split: str) -> tuple[list[Item], str]:
+    """The labelled images below `root` to measure a model on, and the split that they are.
+
+    Where names of folders (that of `root` too) or files tell splits apart, they are those of `split`. Where they do
+    not, they are "all"; but of a folder that the model itself was trained on, those that it was validated on.
 
     Raises:
         DataError: there is no such folder, a class folder is unknown, or no image belongs to `split`.
     """
-    items = list_items(open_tree(root).entries(), str(root), labels=labels).items
-    if any(item.usage or item.folder_split for item in items):
-        items = tuple(item for item in items if item.split("icml") == split)
-        if not items:
-            raise DataError(f"{root} has no images of the {split} split: choose another --split")
+    tree = open_tree(root)
+    name = root.resolve().name if isinstance(tree, FolderTree) else ""
+    items = list_items(tree.entries(), str(root), labels=spec.labels, root_name=name).items
     if not items:
-        raise DataError(f"{root} has no images in class folders: make one folder a class, {', '.join(labels)}")
-    return list(items)
+        raise DataError(f"{root} has no images in class folders: make one folder a class, {', '.join(spec.labels)}")
+    if any(item.usage or item.folder_split for item in items):
+        chosen = [item for item in items if item.split("icml") == split]
+        if not chosen:
+            there = sorted({item.split("icml") for item in items})
+            raise DataError(
+                f"{root} has no images of the {split} split, but of {', '.join(there)}: choose another --split"
+            )
+        return chosen, split
+    validated = validated_on(root, spec)
+    if validated is None:
+        return list(items), "all"
+    if split != "validation":
+        raise DataError(
+            f"{root} is what {spec.name} was trained and validated on, without a {split} split: leave out --split"
+        )
+    return [item for item in items if item.path in validated], split
+
+
+def validated_on(root: Path, spec: ModelSpec) -> frozenset[str] | None:
+    """Paths of the images in the folder `root` that the model was validated on; None: it was not trained on `root`.
+
+    Whether it was is told by its digests; where names were left out of training (`--exclude`), by the name of the
+    folder and the number of its images.
+    """
+    trained = spec.training.get("data") or {}
+    provenance, digests = trained.get("provenance", {}), trained.get("digests", {})
+    if "validation_ratio" not in provenance or not root.is_dir():
+        return None
+    try:
+        ratio, seed = provenance["validation_ratio"], provenance["seed"]
+        dataset = pack_class_folder(root, spec.input.size_hw, validation_ratio=ratio, seed=seed)
+    except DataError:  # training on it would have failed too
+        return None
+    same = any(split.digest == digests.get(name) for name, split in dataset.splits.items())
+    if same or list(provenance["sources"]) == dataset.provenance["sources"]:
+        return frozenset(dataset.split("validation").names)
+    return None
 
 
 def read_crops(
