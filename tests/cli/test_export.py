@@ -25,7 +25,8 @@ def run(*arguments: object) -> Result:
 def trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A run folder that loads as the newborn baseline."""
     torch.manual_seed(0)
-    model, spec = models.create("baseline").eval(), ModelSpec(name="baseline", labels=FER7, licence="for tests only")
+    model, training = models.create("baseline").eval(), {"recipe": {"seed": 0}, "data": {}}
+    spec = ModelSpec(name="baseline", labels=FER7, licence="for tests only", training=training)
     monkeypatch.setattr(runs, "load_model", lambda path: (model, spec))
     (tmp_path / "run").mkdir()
     return tmp_path / "run"
@@ -48,6 +49,21 @@ def test_export_and_evaluate_agree_with_the_run(trained: Path, cartoon_dataset: 
     of_run = json.loads(run("evaluate", trained, "--data", cartoon_dataset, "--format", "json").stdout)
     assert of_file["accuracy"] == pytest.approx(of_run["accuracy"], abs=1.5 / 70)  # a tie may fall the other way
     assert of_file["accuracy"] == pytest.approx(table["metrics"]["accuracy"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("recorded", "warns"), [
+    pytest.param({"digests": {"validation": "a" * 64}}, False, id="the run's own"),
+    pytest.param({"digests": {"validation": "b" * 64}}, True, id="others"),
+    pytest.param({}, False, id="the run does not say"),
+])  # fmt: skip
+def test_other_validation_faces_are_named(
+    recorded: dict[str, object], warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ModelSpec(name="baseline", labels=FER7, training={"data": recorded})
+    export._compare("a" * 64, spec, Path("faces"))
+    shown = capsys.readouterr()
+    assert ("validation faces of faces are not those of the run" in shown.err) == warns
+    assert not shown.out
 
 
 def test_the_table_says_what_was_checked(trained: Path, tmp_path: Path) -> None:

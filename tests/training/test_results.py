@@ -65,6 +65,13 @@ def as_public_test(record: Record, *, name: str = "mine", **settings: Any) -> Re
     return changed(record, change)
 
 
+def test_faces_that_are_not_the_runs_are_refused(run_folder: Path, cartoons: Dataset) -> None:
+    fewer = cartoons.split("validation").take(np.arange(20))
+    others = Dataset(cartoons.labels, {**cartoons.splits, "validation": fewer})
+    with pytest.raises(DataError, match=f"not the validation faces of .*mine: their digest is {fewer.digest[:12]}"):
+        records.measure(run_folder, others)
+
+
 def test_a_record_holds_the_run(record: Record, run_folder: Path, cartoons: Dataset, tmp_path: Path) -> None:
     path = records.write(record, tmp_path)
     (again,) = records.read(tmp_path)

@@ -10,6 +10,7 @@ import typer
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
+    from mien.bundle import ModelSpec
     from mien.export.exporter import Export
 
 
@@ -77,7 +78,9 @@ def command(
     faces = None
     if data is not None:  # a folder is split by the run's own seed, so these images validated there too
         seed = spec.training["recipe"]["seed"]
-        faces = Faces.of(load_data(data, spec.input.size_hw, seed=seed), spec.labels)
+        dataset = load_data(data, spec.input.size_hw, seed=seed)
+        _compare(dataset.split("validation").digest, spec, data)
+        faces = Faces.of(dataset, spec.labels)
     else:
         typer.echo("mien: no --data: not calibrated, and compared with torch on random pictures only", err=True)
     done = export(model, spec, out, precision=precision.value, faces=faces, coverage=coverage)
@@ -85,6 +88,17 @@ def command(
         typer.echo(json.dumps(done.to_dict(), ensure_ascii=False, indent=1))
     else:
         _print_table(done)
+
+
+def _compare(digest: str, spec: "ModelSpec", data: Path) -> None:
+    """Warn where the validation faces are others than the run's: some of them may have trained it."""
+    recorded = (spec.training.get("data") or {}).get("digests", {}).get("validation")
+    if recorded not in (None, digest):
+        typer.echo(
+            f"mien: the validation faces of {data} are not those of the run (digest {digest[:12]}, not "
+            f"{recorded[:12]}): where it trained on some of them, accuracy and calibration are too good",
+            err=True,
+        )
 
 
 def _print_table(done: "Export") -> None:

@@ -99,10 +99,16 @@ def measure(
 
     Raises:
         ModelError: there is no such run, or it has finished no epoch.
-        DataError: there are no validation faces, or the run does not know their classes.
+        DataError: the validation faces are not those of the run, or there are none.
     """
     kept = checkpoint.kept(folder)
     state = checkpoint.load(kept)
+    found, recorded = dataset.split("validation").digest, state.about["data"]["digests"]["validation"]
+    if found != recorded:
+        raise DataError(
+            f"these are not the validation faces of {folder}: their digest is {found[:12]}, the run's is "
+            f"{recorded[:12]}; name the data set that it was trained on"
+        )
     history = _history(folder)
     model, spec = run.load_model(folder)
     images = torch.zeros(1, spec.input.channels, *spec.input.size_hw)
