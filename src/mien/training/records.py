@@ -103,10 +103,10 @@ def measure(
     """
     kept = checkpoint.kept(folder)
     state = checkpoint.load(kept)
-    found, recorded = dataset.split("validation").digest, state.about["data"]["digests"]["validation"]
-    if found != recorded:
+    digest, recorded = dataset.split("validation").digest, state.about["data"]["digests"]["validation"]
+    if digest != recorded:
         raise DataError(
-            f"these are not the validation faces of {folder}: their digest is {found[:12]}, the run's is "
+            f"these are not the validation faces of {folder}: their digest is {digest[:12]}, the run's is "
             f"{recorded[:12]}; name the data set that it was trained on"
         )
     history = _history(folder)
