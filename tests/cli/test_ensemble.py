@@ -12,7 +12,7 @@ from mien.errors import ConfigError, ModelError
 from mien.runtime.predictor import Predictor
 from mien.training import run
 
-QUICK = ("vgg-narrow", "--set", "epochs=1", "--set", "batch_size=70", "--set", "warmup_steps=0", "--device", "cpu")
+QUICK = ("baseline", "--set", "epochs=1", "--set", "batch_size=70", "--set", "warmup_steps=0", "--device", "cpu")
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_checkpoint_round_trip(network: nn.Module, name: str, spec: InputSpec, t
         "recipe": Recipe(model=name).to_dict(),
         "labels": list(FER7),
         "input": asdict(spec),
-        "data": {},
+        "data": {"provenance": {"protocol": "icml"}},
         "versions": {},
         "device": "cpu",
     }

@@ -110,6 +110,11 @@ def test_whole_network_is_finite_and_reads_every_layer(vggface2: Files) -> None:
     assert features.isfinite().all()
 
 
+@pytest.fixture(scope="module")
+def empty() -> Any:
+    return models.create("resnet50", keras=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -120,12 +125,13 @@ def test_whole_network_is_finite_and_reads_every_layer(vggface2: Files) -> None:
         ),
     ],
 )
-def test_other_networks_are_refused(vggface2: Files, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_other_networks_are_refused(
+    vggface2: Files, empty: Any, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     _, layers = vggface2("resnet50")
     changed = {name: arrays for name, arrays in {**layers, **change}.items() if arrays is not None}
-    network: Any = models.create("resnet50", keras=True)
     with pytest.raises(ModelError, match=message):
-        keras_weights.load(network.backbone, write_keras(tmp_path / "changed.h5", changed))
+        keras_weights.load(empty.backbone, write_keras(tmp_path / "changed.h5", changed))
 
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
