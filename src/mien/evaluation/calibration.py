@@ -1,6 +1,8 @@
 """Temperature scaling and the threshold of `uncertain`, both fitted on validation images only.
 
 One number divides the logits; it changes no decision (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+It is fitted to the confidence, the probability of the predicted class: that is what users read, what `uncertain`
+compares with its threshold, and what the expected calibration error measures (docs/decisions.md, 20).
 """
 
 import math
@@ -20,9 +22,9 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def fit_temperature(logits: Logits, targets: Ints) -> float:
-    """The temperature that minimises the log-loss of `(N, K)` logits: golden section over its logarithm.
+    """The temperature at which the confidences of `(N, K)` logits best foretell whether the prediction is right.
 
-    The log-loss is convex in 1/T, so it has one minimum; the answer stays inside TEMPERATURE_RANGE.
+    It minimises the log-loss of that event: a coarse grid over the logarithm of TEMPERATURE_RANGE, then golden section.
 
     Raises:
         ValueError: there are no images, the shapes do not fit, or a logit is not finite.
@@ -31,9 +33,11 @@ def fit_temperature(logits: Logits, targets: Ints) -> float:
         raise ValueError(f"{len(logits)} logits for {len(targets)} targets: need as many, finite, and at least one")
 
     def loss(log_temperature: float) -> float:
-        return _nll(logits, targets, math.exp(log_temperature))
+        return _confidence_loss(logits, targets, math.exp(log_temperature))
 
-    low, high = (math.log(bound) for bound in TEMPERATURE_RANGE)
+    grid = np.linspace(*(math.log(bound) for bound in TEMPERATURE_RANGE), 40)
+    best = int(np.argmin([loss(point) for point in grid]))
+    low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)])
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     loss_left, loss_right = loss(left), loss(right)
     while high - low > 1e-6:
@@ -84,9 +88,12 @@ def choose_threshold(confidence: Floats, *, coverage: float = DEFAULT_COVERAGE) 
     return float(np.sort(confidence)[len(confidence) - kept])
 
 
-def _nll(logits: Logits, targets: Ints, temperature: float) -> float:
-    """Log-loss without clipping: smooth, so that the search sees a slope everywhere."""
+def _confidence_loss(logits: Logits, targets: Ints, temperature: float) -> float:
+    """Log-loss of "the predicted class is right", hardly clipped, so that the search sees a slope everywhere."""
     scaled = np.asarray(logits, np.float64) / temperature
+    predicted = scaled.argmax(axis=1)
     scaled -= scaled.max(axis=1, keepdims=True)
-    of_truth = scaled[np.arange(len(targets)), targets]
-    return float((np.log(np.exp(scaled).sum(axis=1)) - of_truth).mean())
+    total = np.exp(scaled).sum(axis=1)
+    wrong = -np.log(np.maximum(total - 1, 1e-300)) + np.log(total)  # of 1 - confidence; the largest term is exp(0)
+    right = np.log(total)  # of confidence
+    return float(np.where(predicted == targets, right, wrong).mean())
