@@ -16,7 +16,7 @@ class InputSpec:
     """What a network takes: geometry, channels and normalisation. Travels with the weights."""
 
     size_hw: tuple[int, int] = (48, 48)
-    channels: int = 1  # 1: grey; 3: RGB, or grey repeated
+    channels: int = 1  # 1: grey; 3: grey repeated, for nets that began on RGB: what they train on has no colour
     mean: tuple[float, ...] = (0.0,)  # of pixels in [0, 1], one a channel
     std: tuple[float, ...] = (1.0,)
     bgr: bool = False  # channel order of nets that came from Caffe
@@ -49,7 +49,7 @@ def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def network_input(crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    """`(N, H, W)` grey or `(N, H, W, 3)` RGB uint8 crops to `(N, C, h, w)` float32, normalised.
+    """`(N, H, W)` grey or `(N, H, W, 3)` RGB uint8 crops to `(N, C, h, w)` float32, without colour, normalised.
 
     Resizing is bilinear with OpenCV's half-pixel centres, by area when it shrinks.
 
@@ -58,19 +58,14 @@ def network_input(crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float
     """
     if crops.dtype != np.uint8 or crops.ndim not in (3, 4) or (crops.ndim == 4 and crops.shape[3] != 3):
         raise ValueError(f"crops are uint8 (N, H, W) or (N, H, W, 3), not {crops.dtype} {crops.shape}")
-    if spec.channels == 1:
-        crops = to_grey(crops)
+    crops = to_grey(crops)
     if crops.shape[1:3] != spec.size_hw:
         height, width = spec.size_hw
         shrink = height < crops.shape[1] or width < crops.shape[2]
         method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        shape = (0, height, width, *crops.shape[3:])
         resized = [cv2.resize(crop, (width, height), interpolation=method) for crop in crops]
-        crops = np.stack(resized).astype(np.uint8) if resized else np.empty(shape, np.uint8)
-    if crops.ndim == 3:
-        crops = np.repeat(crops[..., None], spec.channels, axis=3)
-    if spec.bgr:
-        crops = crops[..., ::-1]
+        crops = np.stack(resized).astype(np.uint8) if resized else np.empty((0, height, width), np.uint8)
+    crops = np.repeat(crops[..., None], spec.channels, axis=3)
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     normalised = crops.astype(np.float32) * (1 / (255 * std)) - mean / std
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)

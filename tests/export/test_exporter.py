@@ -25,9 +25,7 @@ Files = dict[str, Export]
 
 
 @pytest.fixture(scope="session")
-def files(
-    pooled: nn.Module, pooled_spec: ModelSpec, faces: Faces, tmp_path_factory: pytest.TempPathFactory
-) -> Files:
+def files(pooled: nn.Module, pooled_spec: ModelSpec, faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """The same network in the three precisions."""
     folder = tmp_path_factory.mktemp("exported")
     return {

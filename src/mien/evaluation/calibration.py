@@ -35,7 +35,7 @@ def fit_temperature(logits: Logits, targets: Ints) -> float:
     def loss(log_temperature: float) -> float:
         return _confidence_loss(logits, targets, math.exp(log_temperature))
 
-    grid = np.linspace(*(math.log(bound) for bound in TEMPERATURE_RANGE), 40)
+    grid = np.linspace(math.log(TEMPERATURE_RANGE[0]), math.log(TEMPERATURE_RANGE[1]), 40)
     best = int(np.argmin([loss(point) for point in grid]))
     low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)])
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)

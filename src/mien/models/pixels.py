@@ -7,8 +7,8 @@ from mien.preprocess import GREY_WEIGHTS, InputSpec
 
 
 def fit_to(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """(N, 1 or 3, H, W) in [0, 1] to (N, C, h, w): grey is repeated, RGB made grey, the size that of the input."""
-    if pixels.shape[1] == 3 and spec.channels == 1:
+    """(N, 1 or 3, H, W) in [0, 1] to (N, C, h, w): colour is taken out, grey repeated, the size that of the input."""
+    if pixels.shape[1] == 3:
         pixels = (pixels * pixels.new_tensor(GREY_WEIGHTS)[:, None, None]).sum(1, keepdim=True)
     if tuple(pixels.shape[2:]) != spec.size_hw:
         shrink = spec.size_hw[0] < pixels.shape[2]
