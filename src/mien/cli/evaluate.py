@@ -52,9 +52,7 @@ class DetectorName(StrEnum):
 
 
 def command(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Name, .onnx, run or checkpoint.", show_default=False)
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name, .onnx, run or checkpoint.", show_default=False)],
     *,
     data: Annotated[
         Path,
@@ -140,9 +138,7 @@ def _folder(
     return evaluation, len(found.unreadable)
 
 
-def _evaluate(
-    opened: Opened, images: "Split", tta: TtaName, batch_size: int, about: dict[str, object]
-) -> "Evaluation":
+def _evaluate(opened: Opened, images: "Split", tta: TtaName, batch_size: int, about: dict[str, object]) -> "Evaluation":
     from mien import __version__
     from mien.evaluation import evaluate as ev
 
