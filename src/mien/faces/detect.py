@@ -10,7 +10,7 @@ from mien.faces.yunet import YuNet
 __all__ = ["MAX_SIDE_PX", "NAMES", "SCORE_THRESHOLDS", "Detections", "Detector", "create"]
 
 NAMES = ("centerface", "yunet", "none")
-SCORE_THRESHOLDS = {"centerface": 0.4, "yunet": 0.6, "none": 0.0}
+SCORE_THRESHOLDS = {"centerface": 0.4, "yunet": 0.5, "none": 0.0}
 MAX_SIDE_PX = 1280  # larger pictures are shrunk: a face of 20 px there is 1/64 of the picture's width
 
 
