@@ -102,7 +102,7 @@ def label_given_vote(split: Split, num_classes: int) -> NDArray[np.float64]:
 
 
 def _targets(split: Split, num_classes: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    labels = torch.from_numpy(np.asarray(split.labels))
+    labels = torch.tensor(np.asarray(split.labels))  # a copy: the split stays as it is
     if recipe.ferplus in VOTED:
         shares = torch.from_numpy(vote_shares(split))
         labels = shares.argmax(1)
