@@ -10,7 +10,7 @@ pipeline with alignment off. Bars: 95 % of the faces found, accuracy within 3 po
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from mien.runtime.predictor import Predictor
 ROOT = Path(__file__).parents[1]
 PHOTO_HW = (480, 640)
 SIDE_PX = (60, 300)  # of the pasted crop
-TURN_DEG = 20
+TURN_DEG = 20.0
 BLEND_RATIO = 0.06  # of the crop's side: over this the crop fades into the background
 BACKGROUNDS = ("brick", "coffee", "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "rocket")
 BATCH = 8
@@ -111,9 +111,9 @@ def background(rng: np.random.Generator) -> Image:
     return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
 
 
-def paste(face: NDArray[np.uint8], rng: np.random.Generator) -> Pasted:
+def paste(face: NDArray[np.uint8], rng: np.random.Generator, *, max_turn_deg: float = TURN_DEG) -> Pasted:
     """`(48, 48)` grey `face` enlarged, turned and blended into a photo at a random place that holds it whole."""
-    side_px, turn_deg = rng.uniform(*SIDE_PX), rng.uniform(-TURN_DEG, TURN_DEG)
+    side_px, turn_deg = rng.uniform(*SIDE_PX), rng.uniform(-max_turn_deg, max_turn_deg)
     half = side_px * (np.cos(np.radians(turn_deg)) + abs(np.sin(np.radians(turn_deg)))) / 2
     centre_xy = tuple(rng.uniform(half, max(half, extent - half)) for extent in PHOTO_HW[::-1])
     scale = side_px / face.shape[0]
@@ -153,19 +153,20 @@ def _matches(pasted: Pasted, box_xyxy: NDArray[np.float32]) -> bool:
     return bool(np.hypot(*(centre - pasted.centre_xy)) < pasted.side_px / 2 and 0.25 < side_ratio < 1.6)
 
 
-def photos(images: NDArray[np.uint8], seed: int) -> Iterator[list[Pasted]]:
+def photos(images: NDArray[np.uint8], seed: int, *, max_turn_deg: float = TURN_DEG) -> Iterator[list[Pasted]]:
     """The photos in batches; every face draws from a generator of its own, so a subset keeps its photos."""
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        yield [paste(face, np.random.default_rng([seed, start + i])) for i, face in enumerate(batch)]
+        generators = [np.random.default_rng([seed, start + i]) for i in range(len(batch))]
+        yield [paste(face, rng, max_turn_deg=max_turn_deg) for face, rng in zip(batch, generators, strict=True)]
 
 
 def run(
-    predictor: Predictor, detector: Detector, ways: Mapping[str, Way], images: NDArray[np.uint8], seed: int
+    predictor: Predictor, detector: Detector, ways: Mapping[str, Way], batches: Iterable[list[Pasted]]
 ) -> dict[str, list[Outcome]]:
     """The outcome for each face, by way to crop."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in ways}
-    for batch in photos(images, seed):
+    for batch in batches:
         pictures = [pasted.photo for pasted in batch]
         found = detector.detect(pictures)
         for name, way in ways.items():
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="model name or .onnx file")
     parser.add_argument("--detector", nargs="+", default=["centerface", "yunet"], choices=["centerface", "yunet"])
     parser.add_argument("--faces", type=int, default=1000)
+    parser.add_argument("--turn-deg", type=float, default=TURN_DEG, help="largest turn either way (default 20)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--geometry", type=Path, default=ROOT / "results" / "crop_geometry.json")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "pipeline.json")
@@ -214,12 +216,14 @@ def main() -> None:
             "box of the same geometry, not turned": partial(box_in_geometry, box_xyxy_ratio=boxes[name]),
             "detector's box": box_only,
         }
-        outcomes = run(predictor, detect.create(name), ways, images, options.seed)
+        batches = photos(images, options.seed, max_turn_deg=options.turn_deg)
+        outcomes = run(predictor, detect.create(name), ways, batches)
         for way, row in ((way, summarise(outcome, direct, labels)) for way, outcome in outcomes.items()):
             table[f"{name}, {way}"] = row
             print(f"{name}, {way}:", ", ".join(f"{key} {value:.4f}" for key, value in row.items()), flush=True)
     result = {
         "faces": len(images),
+        "turn_deg": options.turn_deg,
         "seed": options.seed,
         "data": split.digest,
         "model": predictor.info.to_dict(),
