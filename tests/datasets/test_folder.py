@@ -7,7 +7,9 @@ from tests.datasets.conftest import png, write_tree
 
 from mien.datasets.folder import pack_class_folder, read_class_folder, split_class_folder, split_groups
 from mien.datasets.packed import Split
+from mien.datasets.writers import resize_grey
 from mien.errors import DataError
+from mien.faces.align import crop_box
 from mien.labels import FER7
 
 
@@ -162,3 +164,20 @@ def test_pack_without_a_readable_image(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "faces", {"a/x.png": b"-", "b/x.png": b"-"})
     with pytest.raises(DataError, match="none of its 2 images can be read"):
         pack_class_folder(root)
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (60, 30), (30, 61), (200, 151), (20, 48)], ids=str)
+def test_own_images_train_as_they_are_served(shape: tuple[int, int]) -> None:
+    """A picture that is no square keeps its proportions, with the edge repeated, as `--detector none` cuts it."""
+    height, width = shape
+    y, x = np.mgrid[:height, :width]
+    grey = (128 + 60 * np.sin(6 * y / height) * np.cos(5 * x / width)).astype(np.uint8)
+    packed = resize_grey(grey, (48, 48))
+    box_xyxy = np.array([0, 0, width, height], np.float32)
+    served = crop_box(np.repeat(grey[..., None], 3, 2), box_xyxy, (48, 48))[..., 0]
+    assert packed.shape == (48, 48)
+    assert np.abs(packed.astype(int) - served.astype(int)).mean() < 2.5  # squashed, they differ by 8 to 15
+
+
+def test_thin_images_pack() -> None:
+    assert resize_grey(np.full((1, 3000), 7, np.uint8), (48, 48)).tolist() == [[7] * 48] * 48

@@ -188,10 +188,18 @@ class TreeWriter:
 
 
 def resize_grey(pixels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """`(H, W)` to `size_hw`: by area where it shrinks, else bilinear, as `preprocess.network_input` does."""
-    shrink = size_hw[0] < pixels.shape[0] or size_hw[1] < pixels.shape[1]
-    method = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, size_hw[::-1], interpolation=method), np.uint8)
+    """`(H, W)` to `size_hw`: by area where it shrinks, else bilinear, as `preprocess.network_input` does.
+
+    A picture of other proportions keeps its own: its edge is repeated around it, as serving does for a crop
+    (`faces.align.crop_box`).
+    """
+    scale = min(size_hw[0] / pixels.shape[0], size_hw[1] / pixels.shape[1])
+    height, width = (max(round(side * scale), 1) for side in pixels.shape)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    fitted = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
+    above, before = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
+    around = ((above, size_hw[0] - height - above), (before, size_hw[1] - width - before))
+    return np.pad(fitted, around, mode="edge")
 
 
 class _Arrays:
