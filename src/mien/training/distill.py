@@ -90,6 +90,7 @@ def _member(source: str) -> Member:
 
 def _on_device_of_input(model: nn.Module) -> Logits:
     model.requires_grad_(False)
+    model.to(memory_format=torch.channels_last)  # a third faster in bf16 on a CPU
 
     def logits(images: Tensor) -> Tensor:
         found: Tensor = model.to(images.device)(images)  # a no-op from the second call on
