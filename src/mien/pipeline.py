@@ -64,7 +64,7 @@ class Analyzer:
         probabilities = self.predict_crops(every)
         starts = np.cumsum([0, *map(len, crops)])
         return [
-            self._faces(faces, crops_of_one, probabilities[start : start + len(faces)])
+            self.faces(faces, crops_of_one, probabilities[start : start + len(faces)])
             for faces, crops_of_one, start in zip(found, crops, starts, strict=False)
         ]
 
@@ -88,7 +88,8 @@ class Analyzer:
         crops = [align.crop_box(image, box_xyxy, size_hw) for box_xyxy in found.boxes_xyxy]
         return np.stack(crops) if crops else np.empty((0, *size_hw, 3), np.uint8)
 
-    def _faces(self, found: Detections, crops: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> list[Face]:
+    def faces(self, found: Detections, crops: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> list[Face]:
+        """Results of F detections with their `(F, h, w, 3)` crops and the `(F, K)` probabilities of these."""
         faces = []
         for i, (box_xyxy, score) in enumerate(zip(found.boxes_xyxy, found.scores, strict=True)):
             landmarks = None if found.landmarks is None else found.landmarks[i]

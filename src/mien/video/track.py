@@ -1,0 +1,308 @@
+"""Faces followed through a film: detected now and then, moved by optical flow in between, each with its number.
+
+One frame goes through `FaceTracker.update` as follows. Optical flow moves every face (`flow`); where a detection is
+due, or flow has lost a face, the detector looks at a reduced copy and its faces are matched with the tracks
+(`associate`); all faces in sight are cropped and classified in one call; probabilities are smoothed and the emotion
+is decided with hysteresis (`smooth`). docs/tracking.md explains the choices and what they were measured to be worth.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import ConfigError
+from mien.faces import detect
+from mien.faces.detections import Detections
+from mien.faces.whole import WholePicture
+from mien.pipeline import Analyzer
+from mien.results import Face, Image
+from mien.video import looks
+from mien.video.associate import STRANGER_LOOKS, Candidates, Observations, covered_ratio, match
+from mien.video.flow import Flow, moved, moved_box
+from mien.video.smooth import Smoother
+
+STAGES = ("flow", "detect", "associate", "classify", "smooth")
+SPEED_S = 0.5  # detections of so long make a face's speed
+LOST_FRAMES = 3  # a face is not given up before so many frames have passed, where they come slowly
+COVERED_RATIO = 0.4  # of a box that the detector does not find: so much under another face, and it is behind it
+IN_PICTURE_RATIO = 0.3  # of a box: with less of it in the picture the face has left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackSettings:
+    """How faces are followed and their emotions steadied."""
+
+    detect_every: int = 5  # frames from one detection to the next; in between optical flow moves the faces
+    detect_after_s: float = 0.25  # and after so long at the latest, where frames come slowly
+    detect_side: int | None = 320  # longest side of what the detector sees; None: the frame as it is
+    sure_score: float | None = None  # a face begins a track from this score on; None: the detector's own threshold
+    lost_s: float = 1.5  # a face out of sight for so long is given up: coming back, it is a new track
+    hold_s: float = 0.5  # a face that flow still follows is believed for so long without the detector
+    half_life_s: float = 0.25  # of the smoothing of probabilities; 0: none
+    hysteresis: float = 0.1  # lead in probability that another emotion needs to be shown; 0: none
+
+    def __post_init__(self) -> None:
+        if self.detect_every < 1:
+            raise ConfigError(f"detect_every is {self.detect_every}: it must be 1 or more")
+        if self.detect_side is not None and self.detect_side < 32:
+            raise ConfigError(f"detect_side is {self.detect_side} px: it must be 32 or more, or None")
+        for name in ("detect_after_s", "lost_s", "hold_s", "half_life_s"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(f"{name} is {getattr(self, name)} s: it must be 0 or more")
+        if not 0 <= self.hysteresis < 1:
+            raise ConfigError(f"hysteresis is {self.hysteresis}: it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # arrays have no single ==
+class TrackedFace:
+    """One face in one frame of a film."""
+
+    track: int  # positive; one number for one person for as long as they stay, never used again
+    face: Face  # as measured in this frame: box, landmarks, quality, probabilities before smoothing
+    probabilities: NDArray[np.float32]  # (K,) smoothed
+    emotion: str  # after hysteresis
+    uncertain: bool  # the smoothed probability of `emotion` is under the model's threshold
+    detected: bool  # False: moved by optical flow since the last detection
+
+    @property
+    def confidence(self) -> float:
+        """Smoothed probability of `emotion`, 0..1."""
+        return float(self.probabilities[self.face.labels.index(self.emotion)])
+
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """What is remembered of one face."""
+
+    number: int
+    smoother: Smoother
+    box_xyxy: NDArray[np.float32]  # (4,) may reach out of the picture
+    landmarks: NDArray[np.float32] | None  # (5, 2)
+    score: float
+    looks: NDArray[np.float32]
+    in_sight: bool = True
+    detected: bool = True  # in this frame
+    crop: Image | None = None  # of this frame
+    sightings: deque[tuple[float, NDArray[np.float32]]] = field(default_factory=deque)  # time and box of detections
+
+    @property
+    def detected_s(self) -> float:
+        return self.sightings[-1][0]
+
+    @property
+    def velocity(self) -> NDArray[np.float32]:
+        """`(2,)` px/s over the last detections."""
+        (began_s, began), (ended_s, ended) = self.sightings[0], self.sightings[-1]
+        if ended_s <= began_s:
+            return np.zeros(2, np.float32)
+        shift = (ended[:2] + ended[2:] - began[:2] - began[2:]) / 2
+        return np.asarray(shift / (ended_s - began_s), np.float32)
+
+    def see(self, found: Detections, index: int, crop: Image, look: NDArray[np.float32], time_s: float) -> None:
+        """Take over what the detector found."""
+        self.box_xyxy = found.boxes_xyxy[index]
+        self.landmarks = None if found.landmarks is None else found.landmarks[index]
+        self.score = float(found.scores[index])
+        self.looks = looks.renewed(self.looks, look)
+        self.crop, self.detected, self.in_sight = crop, True, True
+        self.sightings.append((time_s, self.box_xyxy))
+        while time_s - self.sightings[0][0] > SPEED_S and len(self.sightings) > 2:
+            self.sightings.popleft()
+
+    def coast(self, time_s: float) -> None:
+        """Out of sight: go on from the last detection as fast as before."""
+        self.in_sight = False
+        shift = self.velocity * np.float32(time_s - self.detected_s)
+        self.box_xyxy = self.sightings[-1][1] + np.tile(shift, 2)
+
+
+class FaceTracker:
+    """Follows the faces of one film or camera. Not to be shared between threads; the analyzer may be."""
+
+    def __init__(self, analyzer: Analyzer, *, settings: TrackSettings = TrackSettings()) -> None:
+        """Begin with no face."""
+        self.analyzer = analyzer
+        self.settings = settings
+        self._flow = Flow()
+        self._tracks: list[_Track] = []
+        self._last_number = 0
+        self._frames_since = 0  # the last detection
+        self._detection_s: float | None = None
+        self._time_s: float | None = None
+        self._stage_s = dict.fromkeys(STAGES, 0.0)
+        sure = settings.sure_score
+        self._sure_score = detect.SCORE_THRESHOLDS.get(analyzer.detector.name, 0.0) if sure is None else sure
+
+    @property
+    def stage_s(self) -> Mapping[str, float]:
+        """Seconds spent so far in each of `STAGES`."""
+        return dict(self._stage_s)
+
+    def update(self, image: Image, time_s: float) -> list[TrackedFace]:
+        """The faces in sight in the next `(H, W, 3)` RGB frame, oldest track first.
+
+        `time_s` is when the frame was taken, in seconds; only differences count, and frames may come unevenly.
+        """
+        interval_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
+        self._time_s = time_s
+        due = self._follow(image, time_s) or self._is_due(time_s)
+        if not due:
+            due = self._lose_strangers(image, time_s)
+        if due:
+            self._detect(image, time_s)
+            self._lose_strangers(image, time_s)
+        patience_s = max(self.settings.lost_s, LOST_FRAMES * interval_s)
+        self._tracks = [t for t in self._tracks if time_s - t.detected_s <= patience_s]
+        return self._classify(image, [t for t in self._tracks if t.in_sight], time_s)
+
+    def _follow(self, image: Image, time_s: float) -> bool:
+        """Move all tracks to this frame; whether a face, or the whole scene, was lost on the way."""
+        with self._timed("flow"):
+            cut = self._flow.advance(image)
+            if cut:
+                self._tracks = []
+            seen = [track for track in self._tracks if track.in_sight]
+            boxes = np.array([track.box_xyxy for track in seen], np.float32).reshape(-1, 4)
+            motions = dict(zip((t.number for t in seen), self._flow.motions(boxes), strict=True))
+            for track in self._tracks:
+                motion = motions.get(track.number)
+                track.detected, track.crop = False, None
+                if motion is not None:
+                    track.box_xyxy = moved_box(track.box_xyxy, motion)
+                    track.landmarks = None if track.landmarks is None else moved(track.landmarks, motion)
+                if motion is None or not _in_picture(track.box_xyxy, image):
+                    track.coast(time_s)
+        return cut or any(not track.in_sight for track in seen)
+
+    def _is_due(self, time_s: float) -> bool:
+        """Whether it is time for a detection."""
+        self._frames_since += 1
+        if self._detection_s is None or isinstance(self.analyzer.detector, WholePicture):
+            return True
+        since_s = time_s - self._detection_s
+        return self._frames_since >= self.settings.detect_every or not 0 <= since_s < self.settings.detect_after_s
+
+    def _detect(self, image: Image, time_s: float) -> None:
+        """Look for faces, and give each to a track."""
+        self._frames_since, self._detection_s = 0, time_s
+        with self._timed("detect"):
+            found = self._detections(image)
+        with self._timed("classify"):
+            crops = self.analyzer.crops(image, found)
+        with self._timed("associate"):
+            self._associate(found, crops, time_s)
+
+    def _detections(self, image: Image) -> Detections:
+        """Faces of the frame, found on a reduced copy."""
+        longer, side = max(image.shape[:2]), self.settings.detect_side
+        if side is None or longer <= side:
+            return self.analyzer.detector.detect([image])[0]
+        size_wh = tuple(max(1, round(length * side / longer)) for length in image.shape[1::-1])
+        small = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        found = self.analyzer.detector.detect([small])[0]
+        scale_xy = np.array(image.shape[1::-1], np.float32) / np.array(size_wh, np.float32)
+        landmarks = None if found.landmarks is None else (found.landmarks * scale_xy).astype(np.float32)
+        return Detections(found.boxes_xyxy * np.tile(scale_xy, 2), landmarks, found.scores)
+
+    def _associate(self, found: Detections, crops: NDArray[np.uint8], time_s: float) -> None:
+        """Continue tracks with what was found, begin new ones, and tell which faces are behind others."""
+        seen = Observations(found.boxes_xyxy, looks.of_crops(crops), found.scores >= self._sure_score)
+        pairs = match(self._candidates(time_s), seen)
+        for number, index in pairs:
+            self._tracks[number].see(found, index, crops[index], seen.looks[index], time_s)
+        matched = {index for _, index in pairs}
+        for index in range(len(found)):
+            if index not in matched and seen.clear[index]:
+                self._begin(found, index, crops[index], seen.looks[index], time_s)
+        found_boxes = [track.box_xyxy for track in self._tracks if track.detected]
+        for track in self._tracks:
+            if track.in_sight and not track.detected:
+                behind = covered_ratio(track.box_xyxy, found_boxes) > COVERED_RATIO
+                if behind or time_s - track.detected_s > self.settings.hold_s:
+                    track.coast(time_s)
+
+    def _begin(self, found: Detections, index: int, crop: Image, look: NDArray[np.float32], time_s: float) -> None:
+        self._last_number += 1
+        smoother = Smoother(half_life_s=self.settings.half_life_s, hysteresis=self.settings.hysteresis)
+        track = _Track(self._last_number, smoother, found.boxes_xyxy[index], None, 0.0, look)
+        track.see(found, index, crop, look, time_s)
+        self._tracks.append(track)
+
+    def _candidates(self, time_s: float) -> Candidates:
+        tracks = self._tracks
+        return Candidates(
+            boxes_xyxy=np.array([t.box_xyxy for t in tracks], np.float32).reshape(-1, 4),
+            seen_xyxy=np.array([t.sightings[-1][1] for t in tracks], np.float32).reshape(-1, 4),
+            velocities=np.array([t.velocity for t in tracks], np.float32).reshape(-1, 2),
+            away_s=np.array([0 if t.in_sight else time_s - t.detected_s for t in tracks], np.float32),
+            looks=np.array([t.looks for t in tracks], np.float32).reshape(-1, looks.LENGTH),
+        )
+
+    def _lose_strangers(self, image: Image, time_s: float) -> bool:
+        """Crop what flow has moved; a face that something else has come before is out of sight. Whether one is."""
+        moved_on = [track for track in self._tracks if track.in_sight and track.crop is None]
+        if not moved_on:
+            return False
+        with self._timed("classify"):
+            crops = self.analyzer.crops(image, _as_detections(moved_on))
+        with self._timed("associate"):
+            for track, crop, look in zip(moved_on, crops, looks.of_crops(crops), strict=True):
+                track.crop = crop
+                if float(track.looks @ look) < STRANGER_LOOKS:
+                    track.coast(time_s)
+        return any(not track.in_sight for track in moved_on)
+
+    def _classify(self, image: Image, tracks: Sequence[_Track], time_s: float) -> list[TrackedFace]:
+        """One call of the network for all faces of the frame, then smoothing."""
+        if not tracks:
+            return []
+        best_first = sorted(tracks, key=lambda track: -track.score)
+        with self._timed("classify"):
+            crops = np.stack([track.crop for track in best_first if track.crop is not None])
+            probabilities = self.analyzer.predict_crops(crops)
+            faces = self.analyzer.faces(_inside(_as_detections(best_first), image), crops, probabilities)
+        with self._timed("smooth"):
+            results = [self._steady(*pair, time_s) for pair in zip(best_first, faces, strict=True)]
+        return sorted(results, key=lambda result: result.track)
+
+    def _steady(self, track: _Track, face: Face, time_s: float) -> TrackedFace:
+        probabilities, shown = track.smoother.update(face.probabilities, time_s)
+        uncertain = bool(probabilities[shown] < self.analyzer.spec.threshold)
+        return TrackedFace(track.number, face, probabilities, face.labels[shown], uncertain, track.detected)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self._stage_s[stage] += time.perf_counter() - began_s
+
+
+def _in_picture(box_xyxy: NDArray[np.float32], image: Image) -> bool:
+    """Whether enough of a box lies in the picture."""
+    corner = np.array(image.shape[1::-1], np.float32)
+    shown = np.clip(box_xyxy.reshape(2, 2), 0, corner)
+    whole = box_xyxy[2:] - box_xyxy[:2]
+    return bool((shown[1] - shown[0]).prod() > IN_PICTURE_RATIO * whole.prod())
+
+
+def _as_detections(tracks: Sequence[_Track]) -> Detections:
+    """Tracks, best score first, as a detector would return them."""
+    points = [track.landmarks for track in tracks if track.landmarks is not None]
+    return Detections(
+        np.stack([track.box_xyxy for track in tracks]),
+        np.stack(points) if points else None,
+        np.array([track.score for track in tracks], np.float32),
+    )
+
+
+def _inside(found: Detections, image: Image) -> Detections:
+    """Boxes cut at the edge of the picture, as detectors do."""
+    corner = np.tile(np.array(image.shape[1::-1], np.float32), 2)
+    return Detections(np.clip(found.boxes_xyxy, 0, corner), found.landmarks, found.scores)
