@@ -5,20 +5,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.labelled import Labelled, load_labelled
 from mien.cli.opened import Opened, open_model
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from mien.datasets.packed import Split
     from mien.evaluation.evaluate import Evaluation
-    from mien.evaluation.folder import Cut, FolderCrops
-    from mien.results import Image
-    from mien.runtime.predictor import Predictor
 
 
 class SplitName(StrEnum):
@@ -51,7 +48,7 @@ class DetectorName(StrEnum):
     NONE = "none"
 
 
-def command(
+def command(  # noqa: PLR0913 - one parameter an option
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name, .onnx, run or checkpoint.", show_default=False)],
     *,
     data: Annotated[
@@ -66,6 +63,21 @@ def command(
         DetectorName | None,
         typer.Option(help="The pictures of the folder are photos: find the largest face of each.", show_default=False),
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Instead, accuracy and ECE under ten corruptions at five strengths.")
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="With --robustness: a model beside it, repeatable; the first is what errors are divided by. "
+            "(default: the packaged baseline)",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --robustness: so many faces, drawn at random. (default: all)"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where metrics.json, predictions and pictures go."),
@@ -77,103 +89,50 @@ def command(
 
     Unreadable pictures are named, left out, and make the exit code 1.
     """
-    from mien.cli.evaluate_output import print_json, print_table
-
+    if not robustness and (against or limit):
+        raise ConfigError("--against and --limit belong to --robustness: add it, or compare models with `mien report`")
     opened = open_model(model)
-    if (data / "dataset.json").exists():
-        if detector is not None:
-            raise ConfigError(f"{data} is a prepared data set of face crops: leave out --detector")
-        evaluation, unreadable = _packed(opened, data, split.value, tta, batch_size), 0
+    finder = None if detector is None else detector.value
+    faces = load_labelled(opened, data, split.value, detector=finder, count=counting)
+    if robustness:
+        from mien.cli import evaluate_robustness as robust
+
+        models = [opened, *robust.open_rivals(against, model)]
+        found = robust.measure(models, faces, tta=tta.value, limit=limit, batch_size=batch_size, count=counting)
+        if output is not None:
+            robust.write(found, output, faces, models)
+        (robust.print_json if format_ is Format.JSON else robust.print_table)(found)
     else:
-        name = (detector or DetectorName.NONE).value
-        evaluation, unreadable = _folder(opened, data, split.value, tta, batch_size, detector=name)
-    if output is not None:
-        _write(evaluation, output)
-    (print_json if format_ is Format.JSON else print_table)(evaluation)
-    if unreadable:
+        from mien.cli.evaluate_output import print_json, print_table
+
+        evaluation = _evaluate(opened, faces, tta, batch_size)
+        if output is not None:
+            _write(evaluation, output)
+        (print_json if format_ is Format.JSON else print_table)(evaluation)
+    if faces.unreadable:
         raise typer.Exit(1)
 
 
-def _packed(opened: Opened, data: Path, split: str, tta: TtaName, batch_size: int) -> "Evaluation":
-    """Evaluate on a prepared data set; of it, only `split` and the training images (for the twins) are opened."""
-    from mien.datasets import packed
-    from mien.evaluation import evaluate as ev
-
-    dataset = packed.load(data, only=("train", split))
-    images = ev.renumber(dataset.split(split), dataset.labels, opened.spec.labels)
-    training = dataset.splits.get("train")
-    about = {
-        "source": data.resolve().name,
-        "split": split,
-        "digest": dataset.split(split).digest,
-        "train_digest": None if training is None else training.digest,
-        "protocol": dataset.provenance.get("protocol"),
-    }
-    evaluation = _evaluate(opened, images, tta, batch_size, about)
-    twins = ev.find_twins(images.images, training.images) if training is not None and len(training) else None
-    return replace(evaluation, twins=twins)
-
-
-def _folder(
-    opened: Opened, data: Path, split: str, tta: TtaName, batch_size: int, *, detector: str
-) -> tuple["Evaluation", int]:
-    """Evaluate on a folder of classes; also the number of pictures that could not be read."""
-    from mien.evaluation.folder import list_folder, read_crops
-
-    items, split = list_folder(data, opened.spec, split)
-    with _bar("reading", len(items)) as advance:
-        found = read_crops(data, items, _cut(opened, detector), progress=advance)
-    _name_left_out(found)
-    correct_among = len(found.split) + len(found.without_face)
-    about = {
-        "source": data.resolve().name,
-        "split": split,
-        "digest": found.split.digest,
-        "detector": detector,
-        "n_without_face": len(found.without_face),
-        "n_unreadable": len(found.unreadable),
-    }
-    evaluation = _evaluate(opened, found.split, tta, batch_size, about)
-    about["accuracy_if_missed_faces_are_errors"] = float(evaluation.correct.sum() / correct_among)
-    return evaluation, len(found.unreadable)
-
-
-def _evaluate(opened: Opened, images: "Split", tta: TtaName, batch_size: int, about: dict[str, object]) -> "Evaluation":
+def _evaluate(opened: Opened, faces: Labelled, tta: TtaName, batch_size: int) -> "Evaluation":
     from mien import __version__
     from mien.evaluation import evaluate as ev
 
-    with _bar("evaluating", len(images)) as advance:
+    with counting("evaluating", len(faces.split)) as advance:
         evaluation = ev.evaluate(
-            opened.predict, images, labels=opened.spec.labels, tta=tta.value, batch_size=batch_size, progress=advance
+            opened.predict,
+            faces.split,
+            labels=opened.spec.labels,
+            tta=tta.value,
+            batch_size=batch_size,
+            progress=advance,
         )
+    about = dict(faces.about)
+    if "n_without_face" in about:
+        among = len(faces.split) + faces.without_face
+        about["accuracy_if_missed_faces_are_errors"] = float(evaluation.correct.sum() / among)
     where = {"tta": tta.value, "model": opened.about, "data": about, "version": __version__}
-    return replace(evaluation, threshold=opened.spec.threshold, about=where)
-
-
-def _cut(opened: Opened, detector: str) -> "Cut":
-    """The largest face of a picture, in the geometry that the model was trained on."""
-    from mien.faces import detect
-    from mien.pipeline import Analyzer
-
-    analyzer = Analyzer(cast("Predictor", opened), detect.create(detector))  # it asks the model for its spec only
-
-    def cut(picture: "Image") -> "Image | None":
-        found = analyzer.detector.detect([picture])[0]
-        if not len(found):
-            return None
-        sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
-        crops = analyzer.crops(picture, found)
-        largest: Image = crops[sides.prod(axis=1).argmax()]
-        return largest
-
-    return cut
-
-
-def _name_left_out(found: "FolderCrops") -> None:
-    for fault in found.unreadable:
-        typer.echo(f"mien: {fault}", err=True)
-    for path in found.without_face:
-        typer.echo(f"mien: {path}: no face found, left out", err=True)
+    twins = None if faces.training is None else ev.find_twins(faces.split.images, faces.training.images)
+    return replace(evaluation, threshold=opened.spec.threshold, twins=twins, about=where)
 
 
 def _write(evaluation: "Evaluation", folder: Path) -> None:
@@ -191,7 +150,7 @@ def _write(evaluation: "Evaluation", folder: Path) -> None:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> "Iterator[Callable[[int], None]]":
+def counting(what: str, total: int) -> "Iterator[Callable[[int], None]]":
     """A bar on stderr that is told how many more are done."""
     done = 0
     with Bar(what, total) as bar:

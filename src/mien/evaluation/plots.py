@@ -6,7 +6,7 @@ readers. Figures are drawn without pyplot, so nothing global is touched.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 INK, ACCENT, SOFT = "#1a1a1a", "#1f5a94", "#a9c6e0"  # contrast of the first two with white: 17:1 and 7:1
 DPI = 150
+
+
+class Style(NamedTuple):
+    """How one model's line looks: three marks, each of which tells it apart without the others."""
+
+    colour: str
+    dash: str | tuple[int, tuple[float, ...]]
+    marker: str
+
+
+STYLES = (
+    Style("#0072b2", "-", "o"),
+    Style("#d55e00", (0, (5, 2)), "s"),
+    Style("#1a1a1a", (0, (1.2, 1.6)), "^"),
+    Style("#009e73", (0, (6, 2, 1.2, 2)), "D"),
+    Style("#cc79a7", (0, (3, 1.2)), "v"),
+    Style("#e69f00", (0, (8, 1.5, 1.2, 1.5, 1.2, 1.5)), "P"),
+)
+"""Of the first model, the second, ...; colours of Okabe & Ito 2008, "Color universal design"."""
+
+
+def style(number: int) -> Style:
+    """The style of model `number`, from 0; they begin again after the last."""
+    return STYLES[number % len(STYLES)]
 
 
 def confusion_figure(confusion: Ints, labels: Sequence[str], *, show: Literal["counts", "shares"]) -> "Figure":

@@ -1,0 +1,106 @@
+"""`mien evaluate --robustness`: models under corruptions, side by side on the same faces."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mien.cli.labelled import Counter, Labelled
+from mien.cli.opened import Opened, open_model
+from mien.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from mien.evaluation.robustness import Robustness
+    from mien.evaluation.tta import Tta
+
+BASELINE = "baseline"  # the packaged name that stands beside every other model
+
+
+def open_rivals(against: list[str] | None, model: str) -> list[Opened]:
+    """The models of --against; without any, the packaged baseline where there is one and it is not `model` itself."""
+    from mien import hub
+
+    names = against or ([BASELINE] if BASELINE in hub.packaged() and model != BASELINE else [])
+    if not names:
+        typer.echo("mien: no mean corruption error: it needs a model to divide by; add --against MODEL", err=True)
+    return [open_model(name) for name in names]
+
+
+def measure(
+    models: list[Opened], faces: Labelled, *, tta: "Tta", limit: int | None, batch_size: int, count: Counter
+) -> "Robustness":
+    """Every model on every corruption of the faces, or of `limit` of them."""
+    from dataclasses import replace
+
+    from mien import __version__
+    from mien.evaluation import robustness
+    from mien.evaluation.tta import with_tta
+
+    split = faces.split if limit is None else robustness.subset(faces.split, limit)
+    contenders = [
+        robustness.Contender(name, one.spec.labels, with_tta(one.predict, tta), one.about)
+        for name, one in zip(_names(models), models, strict=True)
+    ]
+    with count("corrupting and evaluating", robustness.PASSES * len(split) * len(models)) as advance:
+        found = robustness.measure(
+            contenders,
+            split,
+            faces.labels,
+            landmarks=models[0].spec.landmarks,
+            batch_size=batch_size,
+            progress=advance,
+        )
+    about = {**found.about, "tta": tta, "limit": limit, "data": faces.about, "version": __version__}
+    return replace(found, about=about)
+
+
+def write(found: "Robustness", folder: Path, faces: Labelled, models: list[Opened]) -> None:
+    """Tables, figures and data into `folder`; the corruptions are shown on the first of the faces."""
+    import numpy as np
+
+    from mien.evaluation import robustness_output as output
+
+    try:
+        output.write(found, folder)
+        face = np.asarray(faces.split.images[0])
+        output.write_pictures(found, folder, face, landmarks=models[0].spec.landmarks)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror or error}: name another --output") from error
+    except MissingExtraError as error:
+        typer.echo(f"mien: no pictures: {error}", err=True)
+    typer.echo(f"wrote {folder / 'robustness.json'}", err=True)
+
+
+def print_json(found: "Robustness") -> None:
+    """The content of robustness.json."""
+    typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, allow_nan=False, indent=1))
+
+
+def print_table(found: "Robustness") -> None:
+    """A row a corruption."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from mien.evaluation.robustness_output import rows
+
+    head, *body = rows(found)
+    grid: Any = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(head):
+        grid.add_column(name, justify="right" if i else "left", overflow="fold")
+    for row in body:
+        grid.add_row(*row, style="bold" if row[0].startswith("mean") else "")
+    console = Console(width=max(100, Console().width))
+    console.print(grid)
+    console.print(
+        f"\nPer cent; means of five strengths over {found.n:,} faces. error: share of the reference's errors."
+    )
+
+
+def _names(models: list[Opened]) -> list[str]:
+    """What to call each model: its own name, with what it was opened from where two are called alike."""
+    names = [one.spec.name for one in models]
+    return [
+        name if names.count(name) == 1 else f"{name} ({one.about.get('file') or one.about.get('run')})"
+        for name, one in zip(names, models, strict=True)
+    ]

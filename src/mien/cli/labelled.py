@@ -1,0 +1,113 @@
+"""What --data means on the command line: a prepared data set, or a folder of classes, as crops with their labels."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
+
+from mien.cli.opened import Opened
+from mien.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mien.datasets.packed import Split
+    from mien.evaluation.folder import Cut, FolderCrops
+    from mien.results import Image
+    from mien.runtime.predictor import Predictor
+
+Counter = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""What and how many is counted, to something that is told how many more are done."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Crops to measure models on."""
+
+    split: "Split"  # labels numbered as `labels`
+    labels: tuple[str, ...]
+    about: dict[str, Any]  # source, split, digests: goes into what is written
+    training: "Split | None" = None  # to know the twins of training images
+    unreadable: int = 0  # pictures that could not be read
+    without_face: int = 0  # pictures on which the detector found none
+
+
+def load_labelled(opened: Opened, data: Path, split: str, *, detector: str | None, count: Counter) -> Labelled:
+    """The images in `data`, numbered as the labels of `opened`, in whose geometry faces are cut out of photos.
+
+    Unreadable pictures, and those without a face, are named on stderr.
+
+    Raises:
+        DataError: there are no such images, or they belong to a class that the model does not know.
+        ConfigError: a detector is asked for on a data set of crops.
+    """
+    if not (data / "dataset.json").exists():
+        return _folder(opened, data, split, detector or "none", count)
+    if detector is not None:
+        raise ConfigError(f"{data} is a prepared data set of face crops: leave out --detector")
+    return _packed(opened, data, split)
+
+
+def _packed(opened: Opened, data: Path, split: str) -> Labelled:
+    """Of a prepared data set, only `split` and the training images (for the twins) are opened."""
+    from mien.datasets import packed
+    from mien.evaluation import evaluate as ev
+
+    dataset = packed.load(data, only=("train", split))
+    images = ev.renumber(dataset.split(split), dataset.labels, opened.spec.labels)
+    training = dataset.splits.get("train")
+    about = {
+        "source": data.resolve().name,
+        "split": split,
+        "digest": dataset.split(split).digest,
+        "train_digest": None if training is None else training.digest,
+        "protocol": dataset.provenance.get("protocol"),
+    }
+    kept = training if training is not None and len(training) else None
+    return Labelled(images, opened.spec.labels, about, training=kept)
+
+
+def _folder(opened: Opened, data: Path, split: str, detector: str, count: Counter) -> Labelled:
+    from mien.evaluation.folder import list_folder, read_crops
+
+    items, split = list_folder(data, opened.spec, split)
+    with count("reading", len(items)) as advance:
+        found = read_crops(data, items, _cut(opened, detector), progress=advance)
+    _name_left_out(found)
+    about = {
+        "source": data.resolve().name,
+        "split": split,
+        "digest": found.split.digest,
+        "detector": detector,
+        "n_without_face": len(found.without_face),
+        "n_unreadable": len(found.unreadable),
+    }
+    unreadable, without_face = len(found.unreadable), len(found.without_face)
+    return Labelled(found.split, opened.spec.labels, about, unreadable=unreadable, without_face=without_face)
+
+
+def _cut(opened: Opened, detector: str) -> "Cut":
+    """The largest face of a picture, in the geometry that the model was trained on."""
+    from mien.faces import detect
+    from mien.pipeline import Analyzer
+
+    analyzer = Analyzer(cast("Predictor", opened), detect.create(detector))  # it asks the model for its spec only
+
+    def cut(picture: "Image") -> "Image | None":
+        found = analyzer.detector.detect([picture])[0]
+        if not len(found):
+            return None
+        sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
+        crops = analyzer.crops(picture, found)
+        largest: Image = crops[sides.prod(axis=1).argmax()]
+        return largest
+
+    return cut
+
+
+def _name_left_out(found: "FolderCrops") -> None:
+    for fault in found.unreadable:
+        typer.echo(f"mien: {fault}", err=True)
+    for path in found.without_face:
+        typer.echo(f"mien: {path}: no face found, left out", err=True)
