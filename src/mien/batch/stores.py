@@ -1,0 +1,202 @@
+"""Files by address: paths of this machine as they are typed, everything else through fsspec.
+
+`s3://` and `gs://` need no further package: where fsspec's own driver is not installed, pyarrow's takes its place.
+Credentials and endpoints come from the environment of each process, as these drivers document.
+"""
+
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec.core import split_protocol
+
+from mien.errors import ConfigError
+
+ARROW_SCHEMES = ("s3", "gs")
+WEB_SCHEMES = ("http", "https")  # whose paths are the whole address
+RETRY_WAITS_S = (0.2, 1.0, 5.0)  # a busy store answers again soon; what fails four times is reported
+PARTIAL_SUFFIX = ".partial"
+FINAL_ANSWERS = (FileNotFoundError, PermissionError, IsADirectoryError)  # no retry changes them
+
+
+def scheme_of(address: str) -> str | None:
+    """`s3` of `s3://bucket/key`; None for a path of this machine, `C:/...` included."""
+    scheme, _ = split_protocol(address)
+    return scheme if scheme is not None and len(scheme) > 1 else None
+
+
+def local_form(address: str) -> str:
+    """`file:///a/b` as `/a/b`; others as they are."""
+    return address.removeprefix("file://") if scheme_of(address) == "file" else address
+
+
+def open_store(address: str) -> tuple[Any, str]:
+    """The fsspec file system of an address that has a scheme, and its path there.
+
+    Raises:
+        ConfigError: the scheme is unknown, or its driver is not installed or refuses the address.
+    """
+    scheme, rest = split_protocol(address)
+    fs = _file_system(scheme, rest.partition("/")[0])
+    return fs, address if scheme in WEB_SCHEMES else fs._strip_protocol(address)
+
+
+@lru_cache(maxsize=64)
+def _file_system(scheme: str, host: str) -> Any:
+    try:
+        return fsspec.core.url_to_fs(f"{scheme}://{host}")[0]
+    except ImportError as error:
+        if scheme not in ARROW_SCHEMES:
+            raise ConfigError(f"{scheme}://: {error}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{scheme}://{host}: cannot open this store ({error}): check the address") from error
+    from fsspec.implementations.arrow import ArrowFSWrapper  # noqa: PLC0415 - only where it is needed
+    from pyarrow import fs as arrow  # noqa: PLC0415
+
+    try:
+        return ArrowFSWrapper(arrow.FileSystem.from_uri(f"{scheme}://{host}")[0])
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{scheme}://{host}: cannot open this store ({error}): check the address") from error
+
+
+def address_of(scheme: str, path: str) -> str:
+    """A path of a store as users write it."""
+    return path if scheme in WEB_SCHEMES else f"{scheme}://{path.lstrip('/')}"
+
+
+def open_file(address: str) -> BinaryIO:
+    """A file open for reading from any place in it.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if scheme_of(address) is None:
+        return Path(address).open("rb")
+    fs, path = open_store(address)
+    return cast(BinaryIO, fs.open(path, "rb"))
+
+
+def read_file(address: str, *, limit: int) -> bytes:
+    """The first `limit` bytes of a file, asked for again while its store is busy.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    waits = list(RETRY_WAITS_S) if scheme_of(address) else []
+    while True:
+        try:
+            with open_file(address) as file:
+                return file.read(limit)
+        except FINAL_ANSWERS:
+            raise
+        except OSError:
+            if not waits:
+                raise
+            time.sleep(waits.pop(0))
+
+
+def size_of(address: str) -> int:
+    """Bytes of a file.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if scheme_of(address) is None:
+        return Path(address).stat().st_size
+    fs, path = open_store(address)
+    return int(fs.size(path) or 0)
+
+
+class Folder:
+    """A folder on this machine or in a store, in which a file is whole or not there at all."""
+
+    def __init__(self, address: str) -> None:
+        """`address` need not exist yet."""
+        self.address = address.rstrip("/") if scheme_of(address) else str(Path(address))
+        self._fs: Any = None  # this machine's
+        self._path = self.address
+        if scheme_of(address):
+            self._fs, self._path = open_store(self.address)
+
+    def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
+        return (Folder, (self.address,))  # a worker opens its own connection
+
+    def make(self) -> None:
+        """Make the folder and its parents where they are missing."""
+        if self._fs is None:
+            Path(self._path).mkdir(parents=True, exist_ok=True)
+        else:
+            self._fs.makedirs(self._path, exist_ok=True)
+
+    def place(self, name: str) -> str:
+        """The address of a file in the folder."""
+        return f"{self.address}/{name}"
+
+    def names(self) -> set[str]:
+        """Files in the folder, without those that are being written; empty where there is no folder."""
+        return {name for name in self._entries() if not name.endswith(PARTIAL_SUFFIX)}
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return Path(self._path, name).exists() if self._fs is None else bool(self._fs.exists(f"{self._path}/{name}"))
+
+    def text(self, name: str) -> str | None:
+        """What a small file says; None where there is none."""
+        return read_file(self.place(name), limit=1 << 20).decode("utf-8") if self.has(name) else None
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[str]:
+        """A local path to fill; what is there at the end comes into the folder as `name`, whole, in one step.
+
+        Nothing comes where the body raises. Any number of processes may write the same name: one of them wins.
+        """
+        if self._fs is not None:
+            with tempfile.TemporaryDirectory() as scratch:
+                path = Path(scratch) / "file"
+                yield str(path)
+                self._fs.put_file(str(path), f"{self._path}/{name}")  # an upload is not seen before it is complete
+            return
+        partial = Path(self._path) / f".{name}.{uuid.uuid4().hex[:12]}{PARTIAL_SUFFIX}"
+        try:
+            yield str(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())  # the name must not survive a power cut that the bytes do not
+            partial.replace(Path(self._path) / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def sweep(self, prefix: str) -> None:
+        """Remove files that killed writers left, and those whose names begin with `prefix`."""
+        for name in self._entries():
+            if name.endswith(PARTIAL_SUFFIX) or name.startswith(prefix):
+                self.delete(name)
+
+    def remove(self) -> None:
+        """Remove the folder's files and the folder; nothing below other folders of it."""
+        for name in self._entries():
+            self.delete(name)
+        if self._fs is None and Path(self._path).exists():
+            Path(self._path).rmdir()
+
+    def delete(self, name: str) -> None:
+        """Remove one file where it is there."""
+        if self._fs is None:
+            (Path(self._path) / name).unlink(missing_ok=True)
+        elif self._fs.exists(path := f"{self._path}/{name}"):
+            self._fs.rm_file(path)
+
+    def _entries(self) -> list[str]:
+        try:
+            if self._fs is None:
+                return [path.name for path in Path(self._path).iterdir() if path.is_file()]
+            self._fs.invalidate_cache()
+            return [entry["name"].rpartition("/")[2] for entry in self._fs.ls(self._path) if entry["type"] == "file"]
+        except FileNotFoundError:
+            return []
