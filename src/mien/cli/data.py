@@ -1,4 +1,4 @@
-"""`mien data ...`: fetch FER-2013, prepare it for training."""
+"""`mien data ...`: fetch FER-2013, prepare it for training, audit it."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.data_audit import audit
 from mien.cli.data_preview import preview
 
-app = typer.Typer(help="Fetch data sets and prepare them.", no_args_is_help=True)
+app = typer.Typer(help="Fetch data sets, prepare and audit them.", no_args_is_help=True)
 app.command()(preview)
+app.command()(audit)
 
 
 class Only(StrEnum):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mien import models
-from mien.datasets import packed
+from mien.datasets import exclusions, packed
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
 from mien.preprocess import InputSpec
@@ -68,7 +68,7 @@ def prepare(order: Order, world: World) -> Engine:
     recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
     dataset = load_data(order.data, input_size(recipe, start), seed=recipe.seed)
     if order.exclude is not None:
-        dataset = without(dataset, order.exclude)
+        dataset = exclusions.without(dataset, order.exclude, root=order.data)
     if start is not None and not order.recipe:
         recipe = recipes.override(paced(recipe, len(dataset.split("train"))), order.settings, source="--set")
     teachers = distill.load(order.teachers, temperature=recipe.distill_temperature) if order.teachers else None
@@ -133,25 +133,6 @@ def load_data(path: Path, size_hw: tuple[int, int], *, seed: int) -> Dataset:
     from mien.datasets.folder import pack_class_folder  # noqa: PLC0415 - a prepared data set needs no image library
 
     return pack_class_folder(path, size_hw, seed=seed, only=("train", "validation"))
-
-
-def without(dataset: Dataset, exclude: Path) -> Dataset:
-    """`dataset` without the training and validation images that the file names, one a line; `#` starts a comment.
-
-    Raises:
-        DataError: the file cannot be read, or names images that are not there.
-    """
-    try:
-        lines = exclude.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{exclude}: cannot read it as a list of names: {error}") from error
-    unwanted = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-    known = {name for split in dataset.splits.values() for name in split.names}
-    if strange := sorted(unwanted - known):
-        raise DataError(f"{exclude} names {len(strange)} images that the data set does not have, such as {strange[0]}")
-    splits = {name: split.drop(unwanted) for name, split in dataset.splits.items()}
-    provenance = {**dataset.provenance, "excluded": len(unwanted)}
-    return Dataset(dataset.labels, splits, provenance)
 
 
 def summary(engine: Engine, output: Path) -> str:

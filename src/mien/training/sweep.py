@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from mien.datasets import exclusions
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
 from mien.evaluation import evaluate as ev
 from mien.evaluation.network import torch_predict
+from mien.files import write_whole
 from mien.training import checkpoint, distributed, run, start
 from mien.training import recipe as recipes
 from mien.training.distributed import World
@@ -180,7 +182,7 @@ def write(done: Sweep, folder: Path) -> None:
 def _data(order: Order, size_hw: tuple[int, int], *, seed: int) -> Dataset:
     """The same faces for every trial, whatever its seed."""
     dataset = start.load_data(order.data, size_hw, seed=seed)
-    return dataset if order.exclude is None else start.without(dataset, order.exclude)
+    return dataset if order.exclude is None else exclusions.without(dataset, order.exclude, root=order.data)
 
 
 def _trial(job: run.Job, settings: Mapping[str, Any], world: World, *, watch: Watch | None, title: str) -> Trial:
@@ -201,9 +203,7 @@ def _trial(job: run.Job, settings: Mapping[str, Any], world: World, *, watch: Wa
         with watch(title, job.recipe.epochs) as engine.reporter:
             engine.run()
     trial = _measure(job, settings, world)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({**about, **asdict(trial)}, indent=1), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps({**about, **asdict(trial)}, indent=1))
     return trial
 
 
