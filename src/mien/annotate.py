@@ -1,6 +1,7 @@
 """Pictures with their faces marked: a box and a label each, in colours that colour-blind people tell apart."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -52,21 +53,46 @@ def annotate(image: Image, faces: Sequence[Face]) -> Image:
     size_wh = (round(width * scale), round(height * scale))
     picture = PIL.Image.fromarray(image)
     picture = picture.copy() if scale == 1 else picture.resize(size_wh, PIL.Image.Resampling.LANCZOS)
-    boxes = [_rect(face.box_xyxy * scale, size_wh) for face in faces]
-    font = _font(_font_px(boxes, size_wh))
     texts = [label_text(face, number=i if len(faces) > 1 else None) for i, face in enumerate(faces, start=1)]
-    places = place_labels(boxes, [_label_wh(text, font) for text in texts], size_wh)
+    marks = [
+        Mark(face.box_xyxy * scale, text, colour_of(face), face.uncertain)
+        for face, text in zip(faces, texts, strict=True)
+    ]
+    _draw_marks(picture, marks, _font_px([_rect(mark.box_xyxy, size_wh) for mark in marks], size_wh))
+    return np.array(picture)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """One face as it is drawn."""
+
+    box_xyxy: NDArray[np.float32]  # (4,) pixels of the picture
+    text: str
+    colour: Colour
+    dashed: bool = False
+
+
+def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
+    """Draw `marks` on a copy of `image`, `(H, W, 3)`, of the same size: labels as large in every frame of a film."""
+    picture = PIL.Image.fromarray(image)  # a copy: the array's memory is not shared with what is drawn on
+    _draw_marks(picture, marks, _font_px([], picture.size))
+    return np.array(picture)
+
+
+def _draw_marks(picture: PIL.Image.Image, marks: Sequence[Mark], font_px: int) -> None:
+    boxes = [_rect(mark.box_xyxy, picture.size) for mark in marks]
+    font = _font(font_px)
+    places = place_labels(boxes, [_label_wh(mark.text, font) for mark in marks], picture.size)
     draw = PIL.ImageDraw.Draw(picture)
     line_px = max(2, round(font.size / 7))
-    for face, box, place in zip(faces, boxes, places, strict=True):
+    for mark, box, place in zip(marks, boxes, places, strict=True):
         if place is not None and not _touches(place, box):
-            _draw_leader(draw, place, box, colour_of(face), line_px)
-    for face, box in zip(faces, boxes, strict=True):
-        _draw_box(draw, box, colour_of(face), line_px, dashed=face.uncertain)
-    for face, text, place in zip(faces, texts, places, strict=True):
+            _draw_leader(draw, place, box, mark.colour, line_px)
+    for mark, box in zip(marks, boxes, strict=True):
+        _draw_box(draw, box, mark.colour, line_px, dashed=mark.dashed)
+    for mark, place in zip(marks, places, strict=True):
         if place is not None:
-            _draw_label(draw, place, text, font, colour_of(face))
-    return np.array(picture)
+            _draw_label(draw, place, mark.text, font, mark.colour)
 
 
 def label_text(face: Face, *, number: int | None = None) -> str:
@@ -76,10 +102,15 @@ def label_text(face: Face, *, number: int | None = None) -> str:
 
 
 def colour_of(face: Face) -> Colour:
-    """Colour of the face's emotion; labels beyond mien's own take the palette in turn."""
-    if face.emotion in COLOURS:
-        return COLOURS[face.emotion]
-    return list(COLOURS.values())[face.labels.index(face.emotion) % len(COLOURS)]
+    """Colour of the face's emotion."""
+    return colour_of_label(face.emotion, face.labels)
+
+
+def colour_of_label(label: str, labels: Sequence[str]) -> Colour:
+    """Colour of one of a model's labels; those beyond mien's own take the palette in turn."""
+    if label in COLOURS:
+        return COLOURS[label]
+    return list(COLOURS.values())[labels.index(label) % len(COLOURS)]
 
 
 def place_labels(

@@ -12,6 +12,10 @@ class ImageError(MienError):
     """A picture cannot be read, or is over a limit."""
 
 
+class VideoError(MienError):
+    """A film, stream or camera cannot be read, or a film or table not be written."""
+
+
 class DataError(MienError):
     """A data set is missing, malformed, or has no images in a split that is needed."""
 

@@ -37,15 +37,15 @@ class Bar:
         self.update(self._done + 1, self._total)
 
     def update(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """So many of so many are done; of 0, nobody knows of how many."""
         self._done, self._total = done, total
         if self._shown is None:
             patient = time.monotonic() - self._start_s < PATIENCE_S
-            if patient or done >= total or not sys.stderr.isatty():
+            if patient or (total and done >= total) or not sys.stderr.isatty():
                 return
             self._show()
         if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, completed=done, total=total)
+            self._shown.update(self._task, completed=done, total=total or None)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -73,5 +73,5 @@ class Bar:
         count = DownloadColumn() if self._of_bytes else MofNCompleteColumn()
         columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
-        self._task = self._shown.add_task(self._what, total=self._total)
+        self._task = self._shown.add_task(self._what, total=self._total or None)
         self._shown.start()

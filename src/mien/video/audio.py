@@ -1,0 +1,105 @@
+"""The sound of a film, kept in step with its pictures: copied where the container takes it, else encoded anew."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mien.errors import require
+
+OPUS_HZ = 48_000  # the rate that libopus runs at
+FALLBACK = {"webm": "libopus"}  # encoder where the sound cannot be copied; aac elsewhere
+
+
+class AudioTrack:
+    """The first sound track of `path`, written into an open PyAV output a little ahead of its pictures.
+
+    Packets between `start_s` and the film's end are moved so that `start_s` becomes 0. A damaged packet is left out.
+    """
+
+    def __init__(self, path: str, output: Any, *, start_s: float) -> None:
+        """Add the stream to `output`, whose header must not be written yet.
+
+        Raises:
+            FFmpegError: the file cannot be opened again.
+        """
+        self._av: Any = require("av", "video")
+        self._output = output
+        self._start_s = start_s
+        self._input = self._av.open(path, metadata_errors="replace")
+        self._source = self._input.streams.audio[0]
+        self._origin_s = (self._input.start_time or 0) / self._av.time_base
+        name = self._source.codec_context.name
+        self.copied = self._source.codec_context.codec.canonical_name in output.supported_codecs
+        if self.copied:
+            self._target = output.add_stream_from_template(self._source)
+        else:
+            encoder = FALLBACK.get(output.format.name, "aac")
+            rate_hz = OPUS_HZ if encoder == "libopus" else self._source.codec_context.sample_rate
+            self._target = output.add_stream(encoder, rate=rate_hz)
+            self._target.codec_context.layout = "mono" if self._source.codec_context.channels == 1 else "stereo"
+        self.codec = name
+        if start_s > 0:
+            self._input.seek(int((start_s + self._origin_s) * self._av.time_base))
+        self._pieces = self._copies() if self.copied else self._encoded()
+        self._waiting: tuple[float, Any] | None = None
+
+    def write_until(self, end_s: float) -> None:
+        """Write the sound up to `end_s`, seconds of the source."""
+        while True:
+            piece = self._waiting or next(self._pieces, None)
+            self._waiting = None
+            if piece is None:
+                return
+            if piece[0] > end_s:
+                self._waiting = piece
+                return
+            for packet in piece[1]:
+                self._output.mux(packet)
+
+    def close(self, end_s: float) -> None:
+        """Write the rest up to `end_s` and close the input."""
+        self.write_until(end_s)
+        if not self.copied:
+            self._output.mux(self._target.encode(None))
+        self._input.close()
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets of the sound from the start on; a file that was cut short ends here too."""
+        packets = self._input.demux(self._source)
+        while True:
+            try:
+                packet = next(packets, None)
+            except self._av.error.FFmpegError:
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _copies(self) -> Iterator[tuple[float, list[Any]]]:
+        """Time and packet, moved to the output's clock."""
+        for packet in self._packets():
+            if packet.pts is None or packet.dts is None:
+                continue
+            time_s = float(packet.pts * packet.time_base) - self._origin_s
+            if self._start_s > 0 and time_s < self._start_s:
+                continue
+            moved = round((self._origin_s + self._start_s) / packet.time_base)
+            packet.pts -= moved
+            packet.dts -= moved
+            packet.stream = self._target
+            yield time_s, [packet]
+
+    def _encoded(self) -> Iterator[tuple[float, list[Any]]]:
+        """Time and new packets, of frames that are encoded when their turn comes."""
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except self._av.error.FFmpegError:
+                continue  # a click in the sound, not the end of the film
+            for frame in frames:
+                if frame.pts is None:
+                    continue
+                time_s = float(frame.pts * frame.time_base) - self._origin_s
+                if self._start_s > 0 and time_s < self._start_s:
+                    continue
+                frame.pts -= round((self._origin_s + self._start_s) / frame.time_base)
+                yield time_s, self._target.encode(frame)

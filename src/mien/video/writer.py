@@ -1,0 +1,107 @@
+"""Films out: pictures encoded by PyAV, each with its own time, and the sound of the source."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.errors import VideoError, require
+from mien.results import Image
+from mien.video.audio import AudioTrack
+
+CLOCK_HZ = 90_000  # ticks of the encoder's clock, MPEG's own: 24, 25, 30, 50 and 60 Hz are whole numbers of them
+DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source does not say
+
+H264 = ("libx264", {"preset": "veryfast", "crf": "20"})  # no loss that is seen beside the source, at moderate cost
+VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"})
+CODECS = {".mp4": H264, ".m4v": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
+
+
+class FilmWriter:
+    """Encodes pictures as they come; closing it at any moment leaves a valid film of what came."""
+
+    def __init__(
+        self, path: Path, *, rate_hz: float | None = None, audio_path: str | None = None, start_s: float = 0.0
+    ) -> None:
+        """`start_s` of the source becomes time 0; `audio_path` is where its sound is read. Folders are made.
+
+        Raises:
+            VideoError: the ending is none of `CODECS`.
+            MissingExtraError: PyAV is not installed.
+        """
+        self._av: Any = require("av", "video")
+        if path.suffix.lower() not in CODECS:
+            raise VideoError(f"{path}: no film that mien writes: end it with {', '.join(CODECS)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._audio_path, self._start_s = path, audio_path, start_s
+        self._rate = Fraction(rate_hz or DEFAULT_RATE_HZ).limit_denominator(1001)
+        self._output: Any = None
+        self._stream: Any = None
+        self._audio: AudioTrack | None = None
+        self._last_tick, self._last_s = -1, start_s
+        self.problem: str | None = None  # a sentence where the sound could not be kept
+
+    def write(self, image: Image, time_s: float) -> None:
+        """Add a picture `(H, W, 3)` of the source's time `time_s`; all have the size of the first one.
+
+        Raises:
+            VideoError: the disk is full, or the picture has another size.
+        """
+        if self._output is None:
+            self._begin(image)
+        image = _even(image)
+        if image.shape[:2] != (self._stream.height, self._stream.width):
+            raise VideoError(f"{self._path}: a picture of another size came in the middle")
+        frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
+        tick = max(round((time_s - self._start_s) * CLOCK_HZ), self._last_tick + 1)
+        frame.pts, frame.time_base = tick, Fraction(1, CLOCK_HZ)
+        self._last_tick, self._last_s = tick, time_s
+        try:
+            if self._audio is not None:
+                self._audio.write_until(time_s)
+            self._output.mux(self._stream.encode(frame))
+        except self._av.error.FFmpegError as error:
+            raise self._fault(error) from error
+
+    def close(self) -> None:
+        """Write what the encoder still holds and the index; nothing is there where no picture came."""
+        if self._output is None:
+            return
+        output, self._output = self._output, None
+        try:
+            output.mux(self._stream.encode(None))
+            if self._audio is not None:
+                self._audio.close(self._last_s + float(1 / self._rate))
+            output.close()
+        except self._av.error.FFmpegError as error:
+            raise self._fault(error) from error
+
+    def _begin(self, first: Image) -> None:
+        """Open the file with a stream for pictures of this size, and one for the sound."""
+        height, width = _even(first).shape[:2]
+        codec, options = CODECS[self._path.suffix.lower()]
+        try:
+            self._output = self._av.open(str(self._path), "w")
+            self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
+        except (self._av.error.FFmpegError, OSError) as error:
+            raise self._fault(error) from error
+        self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+        self._stream.codec_context.time_base = Fraction(1, CLOCK_HZ)  # the rate would round every time stamp
+        if self._audio_path is not None:
+            try:
+                self._audio = AudioTrack(self._audio_path, self._output, start_s=self._start_s)
+            except (self._av.error.FFmpegError, ValueError) as error:
+                self.problem = f"{self._path}: without sound, which cannot be read again ({error})"
+
+    def _fault(self, error: Exception) -> VideoError:
+        reason = getattr(error, "strerror", None) or error
+        return VideoError(f"{self._path}: cannot write it ({reason}): check the disk and the folder")
+
+
+def _even(image: Image) -> Image:
+    """Encoders take even sides: an odd picture grows by a copy of its last row or column."""
+    height, width = image.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return np.ascontiguousarray(image)
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
