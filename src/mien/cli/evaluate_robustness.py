@@ -82,19 +82,19 @@ def print_table(found: "Robustness") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mien.evaluation.robustness_output import rows
+    from mien.evaluation.robustness_output import rows, summary
 
     head, *body = rows(found)
     grid: Any = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(head):
-        grid.add_column(name, justify="right" if i else "left", overflow="fold")
+        grid.add_column(name.replace(": ", "\n"), justify="right" if i else "left", vertical="bottom", no_wrap=not i)
     for row in body:
-        grid.add_row(*row, style="bold" if row[0].startswith("mean") else "")
+        grid.add_row(*row, style="bold" if row is body[-1] else "")
     console = Console(width=max(100, Console().width))
     console.print(grid)
-    console.print(
-        f"\nPer cent; means of five strengths over {found.n:,} faces. error: share of the reference's errors."
-    )
+    console.print(f"\nPer cent of {found.n:,} faces; accuracy and ECE are means of the five strengths.")
+    for sentence in summary(found):
+        console.print(sentence)
 
 
 def _names(models: list[Opened]) -> list[str]:

@@ -64,38 +64,50 @@ def to_csv(found: Robustness) -> str:
 
 
 def rows(found: Robustness) -> list[tuple[str, ...]]:
-    """The table: a heading, the crops as they are, a row a corruption, the means, the mean corruption error.
+    """The table, in per cent: a heading, the crops as they are, a row a corruption, the means.
 
-    Each model has three columns: accuracy as the mean of the five strengths, at the worst of them, and mean ECE, in
-    per cent; beside a reference, a fourth has the corruption error.
+    Each model has three columns: accuracy as the mean of the five strengths, at the worst of them, and mean ECE. All
+    but the reference have a fourth, the corruption error: its share of the reference's errors.
     """
-    head, clean, mean, total = ["corruption"], ["as they are"], ["mean"], ["mean corruption error"]
+    head, clean, mean = ["corruption"], ["none"], ["mean of the corruptions"]
     body = [[kind.title] for kind in CORRUPTIONS.values()]
     for model in found.models:
-        error = None if model is found.reference else found.error_of(model)  # its own would be 100 in every row
-        head += [f"{model.name}: accuracy", "at strength 5", "ECE"] + (["error"] if error else [])
-        clean += [_percent(model.clean.mean()), "", _percent(model.clean_ece)] + ([""] if error else [])
+        head += [f"{model.name}: accuracy", "at strength 5", "ECE"]
+        clean += [_percent(model.clean.mean()), "", _percent(model.clean_ece)]
+        mean += [_percent(values.mean()) for values in (model.accuracy, model.accuracy[:, -1], model.ece)]
         for c, row in enumerate(body):
             accuracy = model.accuracy[c]
             row += [_percent(accuracy.mean()), _percent(accuracy[-1]), _percent(model.ece[c].mean())]
-        worst = _percent(model.accuracy[:, -1].mean())
-        mean += [_percent(model.accuracy.mean()), worst, _percent(model.ece.mean())]
+        error = None if model is found.reference else found.error_of(model)
         if error is not None:
             for row, share in zip(body, error.by_corruption.values(), strict=True):
                 row.append(_percent(share))
-            mean.append("")
-            low, high = error.mean_ci95
-            interval = f"{_percent(error.mean)} ({_percent(low)} to {_percent(high)})"
-            total += ["", "", "", interval]
-        else:
-            total += ["", "", ""]
-    return [tuple(row) for row in (head, clean, *body, mean, *([total] if found.reference else []))]
+            head, clean, mean = [*head, "error"], [*clean, ""], [*mean, _percent(error.mean)]
+    return [tuple(row) for row in (head, clean, *body, mean)]
+
+
+def summary(found: Robustness) -> list[str]:
+    """A sentence for each model beside the reference: its mean corruption error, with the interval."""
+    sentences = []
+    for model in found.models:
+        error = None if model is found.reference else found.error_of(model)
+        if error is None or found.reference is None:
+            continue
+        low, high = error.mean_ci95
+        share = f"{_percent(error.mean)} % (95 % interval {_percent(low)} to {_percent(high)})"
+        text = f"Mean corruption error of {model.name} beside {found.reference.name}: {share}"
+        if error.relative is not None:
+            text += f"; of the errors that the corruptions add, {_percent(error.relative)} %"
+        sentences.append(f"{text}.")
+    return sentences
 
 
 def markdown(found: Robustness) -> str:
-    """`rows` as a Markdown table."""
-    head, *body = (f"| {' | '.join(cells)} |" for cells in rows(found))
-    return "\n".join((head, "|---|" + "---:|" * (len(rows(found)[0]) - 1), *body)) + "\n"
+    """`rows` as a Markdown table, and the mean corruption errors below."""
+    table = rows(found)
+    head, *body = (f"| {' | '.join(cells)} |" for cells in table)
+    rule = "|---|" + "---:|" * (len(table[0]) - 1)
+    return "\n".join((head, rule, *body, *(f"\n{text}" for text in summary(found)))) + "\n"
 
 
 def curves_figure(found: Robustness, *, show: Figures) -> "Figure":
@@ -140,20 +152,26 @@ def samples_figure(face: NDArray[np.uint8], *, landmarks: Landmarks = FER2013_LA
     require("matplotlib", "train")
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    side, name = 0.95, 1.5  # inches
-    figure = Figure(figsize=(name + side * (STRENGTHS + 1), 1.18 * side * len(CORRUPTIONS)), dpi=DPI)
-    grid = figure.subplots(len(CORRUPTIONS), STRENGTHS + 1, squeeze=False)
-    figure.subplots_adjust(
-        left=name / figure.get_figwidth(), right=0.995, top=0.985, bottom=0.005, wspace=0.05, hspace=0.24
-    )
-    for kind, line in zip(CORRUPTIONS.values(), grid, strict=True):
-        for strength, axes in enumerate(line):
+    height, width = face.shape[:2]
+    gap, room = height // 12, height // 4  # between faces, and over each for its level
+    across, down = width + gap, height + room
+    page = np.full((down * len(CORRUPTIONS), across * (STRENGTHS + 1) - gap, 3), 255, np.uint8)
+    left = 1.5  # inches for the names
+    figure = Figure(figsize=(left + 5.8, 5.8 * page.shape[0] / page.shape[1]), dpi=DPI)
+    axes = figure.add_axes((left / (left + 5.8), 0, 5.8 / (left + 5.8), 1))
+    for row, kind in enumerate(CORRUPTIONS.values()):
+        top = row * down + room
+        for strength in range(STRENGTHS + 1):
             damaged = corrupt(face[None], kind.name, strength, landmarks=landmarks)[0]
-            axes.imshow(damaged, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set_axis_off()
-            axes.set_title("none" if strength == 0 else f"{kind.levels[strength - 1]:g}", fontsize=8, pad=2)
-        line[0].text(-0.08, 0.6, kind.title, transform=line[0].transAxes, ha="right", fontsize=10, color=INK)
-        line[0].text(-0.08, 0.4, kind.unit, transform=line[0].transAxes, ha="right", fontsize=8, color="#555555")
+            colour = damaged if damaged.ndim == 3 else np.repeat(damaged[:, :, None], 3, axis=2)
+            x = strength * across
+            page[top : top + height, x : x + width] = colour
+            level = f"{kind.levels[strength - 1]:g}" if strength else "none"
+            axes.text(x + width / 2, top - 0.25 * room, level, ha="center", fontsize=8, color=INK)
+        axes.text(-gap, top + 0.45 * height, kind.title, ha="right", fontsize=10, color=INK)
+        axes.text(-gap, top + 0.62 * height, kind.unit, ha="right", fontsize=8, color="#555555")
+    axes.imshow(page, interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
     return figure
 
 
