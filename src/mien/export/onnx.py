@@ -17,6 +17,7 @@ from torch import nn
 from mien import bundle
 from mien.bundle import ModelSpec
 from mien.errors import ModelError
+from mien.files import write_whole
 
 OPSET = 18
 
@@ -102,10 +103,7 @@ def save(graph: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(graph)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{path} would be no valid ONNX model: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(graph.SerializeToString())
-    partial.replace(path)
+    write_whole(path, graph.SerializeToString())
 
 
 def _strip(graph: onnx.ModelProto) -> None:

@@ -19,6 +19,7 @@ from mien import hub
 from mien.bundle import ModelSpec, encode_weights
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, ModelError
+from mien.files import write_whole
 from mien.preprocess import InputSpec
 from mien.training import checkpoint, data, transfer
 from mien.training import recipe as recipes
@@ -113,7 +114,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         engine.restore(state)
     if world.writes:
         job.output.mkdir(parents=True, exist_ok=True)
-        _replace(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
+        write_whole(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
     return engine
 
 
@@ -207,10 +208,8 @@ def save_weights(run: Path, path: Path) -> None:
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in start.weights.items()
     }
-    partial = path.with_name(path.name + ".partial")
     about = {"mien": json.dumps(dict(start.about), ensure_ascii=False)}
-    partial.write_bytes(safetensors.torch.save(halved, about))
-    partial.replace(path)
+    write_whole(path, safetensors.torch.save(halved, about))
 
 
 def _read_weights(path: Path, name: str) -> Start:
@@ -236,8 +235,8 @@ def write(folder: Path, state: Checkpoint, *, better: bool) -> None:
         writer = csv.DictWriter(table, state.history[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(state.history)
-        _replace(folder / "history.csv", table.getvalue())
-        _replace(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in state.history))
+        write_whole(folder / "history.csv", table.getvalue())
+        write_whole(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in state.history))
     checkpoint.save(state, folder / "last.pt")
 
 
@@ -321,9 +320,3 @@ def _horizons(state: Checkpoint, epochs: int) -> list[dict[str, int]]:
     if epochs != planned:
         horizons.append({"from_epoch": state.epoch + 1, "epochs": epochs})
     return horizons
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
