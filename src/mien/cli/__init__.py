@@ -15,6 +15,8 @@ from mien.errors import MienError
 VERBS: tuple[str, ...] = (
     "predict",
     "explain",
+    "video",
+    "webcam",
     "serve",
     "batch",
     "data",

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mien.errors import VideoError
+from mien.results import Image
 from mien.video.film import is_address, without_password
 from mien.video.frames import ClosedAfterUse, Frame, SourceInfo, SourceOptions
 
@@ -57,6 +58,7 @@ class Camera(ClosedAfterUse):
         self._notify = notify or (lambda sentence: None)
         self._open_capture = open_capture or (lambda at: _open(at, options.timeout_s))
         self._closed = threading.Event()
+        self._size_wh: tuple[int, int] | None = None
         self.broken = 0
         self.fault: str | None = None
         name = f"camera {address}" if isinstance(address, int) else without_password(address)
@@ -75,8 +77,7 @@ class Camera(ClosedAfterUse):
                         return
                     if time_s >= self._options.start_s:
                         if index % self._options.every == 0:
-                            image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-                            yield Frame(image, time_s, index, now_s)
+                            yield Frame(self._image(bgr), time_s, index, now_s)
                         index += 1
             finally:
                 capture.release()
@@ -124,6 +125,14 @@ class Camera(ClosedAfterUse):
             stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             self._closed.wait(max(0.0, start_s + stamp_s - time.monotonic()))
             yield bgr, stamp_s
+
+    def _image(self, bgr: Any) -> Image:
+        """RGB, in the size of the first picture: a camera that came back may have another mode."""
+        image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        self._size_wh = self._size_wh or (image.shape[1], image.shape[0])
+        if (image.shape[1], image.shape[0]) != self._size_wh:
+            image = np.asarray(cv2.resize(image, self._size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
 
     def _why_missing(self) -> str:
         """One sentence on a camera that cannot be opened, with the cure."""

@@ -10,7 +10,6 @@ from mien.pipeline import Analyzer
 from mien.video import table, timeline_page, timeline_picture
 from mien.video.analyze import FrameResult
 from mien.video.draw import draw_faces
-from mien.video.film import is_address
 from mien.video.frames import SourceInfo
 from mien.video.summary import Summary
 from mien.video.timeline import Timeline
@@ -39,7 +38,7 @@ class Paths:
         _check_ending("--table", self.table, tuple(table.TABLES))
         _check_ending("--timeline", self.timeline, PICTURES + PAGES)
         for path in (self.film, self.table, self.timeline):
-            if path is not None and not is_address(source) and path.exists() and path.samefile(source):
+            if path is not None and path.exists() and Path(source).exists() and path.samefile(source):
                 raise ConfigError(f"{path} is the source itself: choose another name")
         if self.film is not None:
             require("av", "video")

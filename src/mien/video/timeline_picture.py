@@ -21,6 +21,8 @@ DPI = 150
 INK, SOFT = "#1a1a1a", "#5b5e63"
 STRIP = 0.13  # height of the strip that says which emotion was shown, of the probabilities' height
 EMPTY = "#f4f3f0"
+MOST_TICKS = 11
+TICKS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 
 
 def timeline_figure(timeline: Timeline, *, title: str) -> "Figure":
@@ -111,7 +113,7 @@ def _row(figure: "Figure", bottom_in: float, height_in: float) -> "Axes":
 
 def _draw(axes: "Axes", line: TrackLine, timeline: Timeline) -> None:
     """The stack, the strip above it, and the axis."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - optional
+    from matplotlib.ticker import FuncFormatter, MultipleLocator  # noqa: PLC0415 - optional
 
     start_s = timeline.origin_s or 0.0
     colours = [colour_hex(label, timeline.labels) for label in timeline.labels]
@@ -127,10 +129,16 @@ def _draw(axes: "Axes", line: TrackLine, timeline: Timeline) -> None:
     axes.set_xlim(start_s, max(timeline.end_s, start_s) + timeline.bin_s)
     axes.set_ylim(0, 1.06 + STRIP)
     axes.set_yticks([0, 1], ["0", "1"])
-    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 3, 6, 10]))
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_s(timeline)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
     axes.tick_params(length=2.5, labelsize=8, colors=SOFT)
     axes.spines[:].set_visible(False)
+
+
+def _tick_s(timeline: Timeline) -> float:
+    """Distance of the time marks, such as people use."""
+    span_s = timeline.end_s - (timeline.origin_s or 0.0)
+    return next((tick_s for tick_s in TICKS_S if span_s / tick_s <= MOST_TICKS), span_s / MOST_TICKS)
 
 
 def _stretches(line: TrackLine, run: slice) -> list[tuple[int, int, int, bool]]:

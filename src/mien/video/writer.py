@@ -55,6 +55,7 @@ class FilmWriter:
             raise VideoError(f"{self._path}: a picture of another size came in the middle")
         frame = self._av.VideoFrame.from_ndarray(image, format="rgb24")
         tick = max(round((time_s - self._start_s) * CLOCK_HZ), self._last_tick + 1)
+        frame = frame.reformat(format="yuv420p", dst_colorspace="itu709", dst_color_range="MPEG")
         frame.pts, frame.time_base = tick, Fraction(1, CLOCK_HZ)
         self._last_tick, self._last_s = tick, time_s
         try:
@@ -88,6 +89,8 @@ class FilmWriter:
             raise self._fault(error) from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, CLOCK_HZ)  # the rate would round every time stamp
+        for name in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            setattr(self._stream.codec_context, name, 1)  # BT.709, of limited range: said, so that no player guesses
         if self._audio_path is not None:
             try:
                 self._audio = AudioTrack(self._audio_path, self._output, start_s=self._start_s)
