@@ -55,7 +55,7 @@ def album(tmp_path_factory: pytest.TempPathFactory, cartoon_faces: Split) -> Pat
 
 @pytest.fixture
 def score(tiny_onnx: Path) -> Score:
-    """`score(source, output, **settings)`: the table and the summary of a job with the tiny model, without detection."""
+    """`score(source, output, **settings)`: table and summary of a job with the tiny model, without detection."""
 
     def run(source: object, output: Path | str, *, threads: int = 2, **settings: Any) -> tuple[pa.Table, Summary]:
         chosen = {"model": str(tiny_onnx), "detector": "none", "shard_images": 8, **settings}

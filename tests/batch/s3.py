@@ -20,10 +20,10 @@ class BucketHandler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_HEAD(self) -> None:  # noqa: N802 - as http.server calls it
+    def do_HEAD(self) -> None:
         self._answer(with_body=False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         if "list-type" in query:
             self._list(query.get("prefix", [""])[0])
@@ -40,7 +40,9 @@ class BucketHandler(BaseHTTPRequestHandler):
             if key.startswith(prefix)
         )
         count = entries.count("<Key>")
-        head = '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        head = (
+            '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        )
         about = f"<Name>{bucket.name}</Name><KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>"
         self._send(200, f"{head}{about}{entries}</ListBucketResult>".encode(), kind="application/xml")
 

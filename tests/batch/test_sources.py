@@ -13,13 +13,13 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.batch.conftest import Score
-from tests.batch.s3 import BucketHandler
 
 import mien
 from mien.batch import sources
 from mien.batch.sources import Unit, listing
 from mien.errors import ConfigError, DataError, ImageError
+from tests.batch.conftest import Score
+from tests.batch.s3 import BucketHandler
 
 PICTURES = ("00.png", "01.png", "02.png", "broken.jpg")
 
@@ -321,8 +321,10 @@ def test_rows_without_a_picture(few: Path, tmp_path: Path, score: Score) -> None
 
 @pytest.mark.parametrize(
     ("name", "taken"),
-    [("a.jpg", True), ("A.PNG", True), ("x.tar", True), ("x.tgz", True), ("x.parquet", True), ("._a.jpg", False)]
-    + [("_plan.parquet", False), ("notes.txt", False), ("a.json", False)],
+    [
+        *(("a.jpg", True), ("A.PNG", True), ("x.tar", True), ("x.tgz", True), ("x.parquet", True)),
+        *(("._a.jpg", False), ("_plan.parquet", False), ("notes.txt", False), ("a.json", False)),
+    ],
 )
 def test_what_is_taken_of_a_folder(name: str, taken: bool) -> None:
     assert sources.is_input(f"folder/{name}") is taken
