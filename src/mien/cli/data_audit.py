@@ -86,8 +86,10 @@ def audit(  # noqa: PLR0913 - one parameter an option
     """Find copies, leaks between splits, contradictory labels, images without a face, and likely label errors."""
     from mien.datasets.audit import output as files
     from mien.datasets.audit import page, run
+    from mien.datasets.audit.findings import check_problems
     from mien.datasets.audit.pool import open_pool
 
+    check_problems(also or ())
     pool = open_pool(data, with_test=with_test)
     about: dict[str, Any] = {"source": data.resolve().name}
     probabilities = None

@@ -63,6 +63,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         DetectorName | None,
         typer.Option(help="The pictures of the folder are photos: find the largest face of each.", show_default=False),
     ] = None,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Images to leave out, as `mien data audit` lists them.", show_default=False),
+    ] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Instead, accuracy and ECE under ten corruptions at five strengths.")
     ] = False,
@@ -93,7 +97,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         raise ConfigError("--against and --limit belong to --robustness: add it, or compare models with `mien report`")
     opened = open_model(model)
     finder = None if detector is None else detector.value
-    faces = load_labelled(opened, data, split.value, detector=finder, count=counting)
+    faces = load_labelled(opened, data, split.value, detector=finder, count=counting, exclude=exclude)
     if robustness:
         from mien.cli import evaluate_robustness as robust
 

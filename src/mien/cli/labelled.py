@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,28 +33,33 @@ class Labelled:
     without_face: int = 0  # pictures on which the detector found none
 
 
-def load_labelled(opened: Opened, data: Path, split: str, *, detector: str | None, count: Counter) -> Labelled:
+def load_labelled(
+    opened: Opened, data: Path, split: str, *, detector: str | None, count: Counter, exclude: Path | None = None
+) -> Labelled:
     """The images in `data`, numbered as the labels of `opened`, in whose geometry faces are cut out of photos.
 
-    Unreadable pictures, and those without a face, are named on stderr.
+    Unreadable pictures, and those without a face, are named on stderr. `exclude` lists images to leave out.
 
     Raises:
         DataError: there are no such images, or they belong to a class that the model does not know.
         ConfigError: a detector is asked for on a data set of crops.
     """
     if not (data / "dataset.json").exists():
-        return _folder(opened, data, split, detector or "none", count)
+        return _folder(opened, data, split, detector or "none", count, exclude)
     if detector is not None:
         raise ConfigError(f"{data} is a prepared data set of face crops: leave out --detector")
-    return _packed(opened, data, split)
+    return _packed(opened, data, split, exclude)
 
 
-def _packed(opened: Opened, data: Path, split: str) -> Labelled:
+def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Labelled:
     """Of a prepared data set, only `split` and the training images (for the twins) are opened."""
-    from mien.datasets import packed
+    from mien.datasets import exclusions, packed
     from mien.evaluation import evaluate as ev
 
     dataset = packed.load(data, only=("train", split))
+    if exclude is not None:
+        kept_only = exclusions.without(dataset, exclude, root=data).splits[split]
+        dataset = replace(dataset, splits={**dataset.splits, split: kept_only})
     images = ev.renumber(dataset.split(split), dataset.labels, opened.spec.labels)
     training = dataset.splits.get("train")
     about = {
@@ -68,10 +73,17 @@ def _packed(opened: Opened, data: Path, split: str) -> Labelled:
     return Labelled(images, opened.spec.labels, about, training=kept)
 
 
-def _folder(opened: Opened, data: Path, split: str, detector: str, count: Counter) -> Labelled:
+def _folder(
+    opened: Opened, data: Path, split: str, detector: str, count: Counter, exclude: Path | None
+) -> Labelled:
+    from mien.datasets import exclusions
     from mien.evaluation.folder import list_folder, read_crops
 
     items, split = list_folder(data, opened.spec, split)
+    if exclude is not None:
+        unwanted = exclusions.read(exclude).of(split)
+        # where a folder has splits, the audit names images inside the folder of their split
+        items = [i for i in items if i.path not in unwanted and i.path.partition("/")[2] not in unwanted]
     with count("reading", len(items)) as advance:
         found = read_crops(data, items, _cut(opened, detector), progress=advance)
     _name_left_out(found)

@@ -1,7 +1,7 @@
 """What an audit finds: one row an image and problem."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -66,6 +66,16 @@ class Finding:
     note: str = ""
 
 
+def check_problems(names: Iterable[str]) -> None:
+    """See that each name is a problem.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    if unknown := set(names) - set(Problem):
+        raise ConfigError(f"{min(unknown)!r} is no problem: use one of {', '.join(Problem)}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Audit:
     """All findings on a pool, and the figures that sum them up."""
@@ -104,6 +114,5 @@ class Audit:
         Raises:
             ConfigError: a name is no problem.
         """
-        if unknown := set(also) - set(Problem):
-            raise ConfigError(f"{min(unknown)!r} is no problem: use one of {', '.join(Problem)}")
+        check_problems(also)
         return sorted({f.image for f in self.findings if f.suggestion is Suggestion.EXCLUDE or f.problem in also})

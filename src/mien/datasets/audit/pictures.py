@@ -23,8 +23,12 @@ def find_flat(pool: Pool) -> Iterator[Finding]:
         deviation = float(image.std(axis=(0, 1)).max())
         if deviation >= FLAT_DEVIATION:
             continue
-        problem = Problem.CONSTANT if image.min() == image.max() else Problem.ALMOST_CONSTANT
-        note = f"grey {image.flat[0]}" if problem is Problem.CONSTANT else f"standard deviation {deviation:.1f} of 255"
+        problem = Problem.CONSTANT if (image == image[0, 0]).all() else Problem.ALMOST_CONSTANT
+        note = (
+            f"all {image[0, 0].tolist()}"
+            if problem is Problem.CONSTANT
+            else f"standard deviation {deviation:.1f} of 255"
+        )
         yield Finding(problem=problem, image=i, suggestion=Suggestion.EXCLUDE, note=note)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien.datasets import packed
 from mien.datasets.duplicates import Thumbnails, group_ids, near_pairs, thumbnails
 from mien.datasets.folder import pack_class_folder
+from mien.datasets.layout import split_of_folder
 from mien.datasets.packed import SPLITS, Dataset, Split
 from mien.errors import DataError
 from mien.preprocess import to_grey
@@ -92,7 +93,7 @@ class Pool:
 
     def grey_image(self, index: int) -> NDArray[np.uint8]:
         """Image `(H, W)` without colour."""
-        return to_grey(self[index][None])[0]
+        return np.asarray(to_grey(self[index][None])[0])
 
     def grey(self) -> NDArray[np.uint8]:
         """(N, H, W): all images in memory, without colour."""
@@ -117,7 +118,7 @@ def open_pool(root: Path, *, with_test: bool = False, size_hw: tuple[int, int] =
     elif root.is_dir():
         dataset = pack_class_folder(root, size_hw, only=wanted)
         if "validation_ratio" in dataset.provenance:  # the folder has no splits: they were drawn just now
-            dataset = _joined(dataset)
+            dataset = _joined(dataset, "train" if _has_train(root) else WHOLE)
     else:
         raise DataError(f"{root} is no prepared data set and no folder of class sub-folders")
     splits = {name: dataset.splits[name] for name in (*SPLITS, WHOLE) if len(dataset.splits.get(name, ()))}
@@ -126,11 +127,17 @@ def open_pool(root: Path, *, with_test: bool = False, size_hw: tuple[int, int] =
     return Pool(Dataset(dataset.labels, splits, dataset.provenance))
 
 
-def _joined(dataset: Dataset) -> Dataset:
-    parts = list(dataset.splits.values())
+def _has_train(root: Path) -> bool:
+    return any(split_of_folder(path.name) == "train" for path in root.iterdir() if path.is_dir())
+
+
+def _joined(dataset: Dataset, name: str) -> Dataset:
+    """The drawn validation images back among those to train on, as split `name`."""
+    parts = [dataset.splits[split] for split in AUDITED]
     names = tuple(chain.from_iterable(split.names for split in parts))
     whole = Split(
         np.concatenate([split.images for split in parts]), np.concatenate([split.labels for split in parts]), names
     )
     order = np.array(sorted(range(len(names)), key=lambda i: (whole.labels[i], names[i])), np.int64)
-    return Dataset(dataset.labels, {WHOLE: whole.take(order)}, dataset.provenance)
+    others = {split: images for split, images in dataset.splits.items() if split not in AUDITED}
+    return Dataset(dataset.labels, {name: whole.take(order), **others}, dataset.provenance)

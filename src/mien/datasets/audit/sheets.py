@@ -1,5 +1,6 @@
 """The pictures of an audit: which faces to show for a problem, and how they stand together."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -50,10 +51,10 @@ class Sheet:
 
 
 def sheet(audit: Audit, problem: Problem) -> Sheet:
-    """What to show of a problem: large groups and doubtful near copies first, single images in their order."""
+    """What to show of a problem: large groups and doubtful near copies first; single images, the classes in turn."""
     found = audit.of(problem)
     if found and found[0].group is None:
-        singles = [Group((_shown(audit, finding),), caption=finding.note) for finding in found[:SHOWN]]
+        singles = [Group((_shown(audit, one),), caption=one.note) for one in _in_turn(audit, found)[:SHOWN]]
         return Sheet(problem, tuple(singles), len(found))
     groups: dict[int, list[Finding]] = {}
     for finding in found:
@@ -84,17 +85,22 @@ def _interest(members: Sequence[Finding]) -> tuple[float, int]:
 
 def _group(audit: Audit, members: Sequence[Finding]) -> Group:
     """Members of different labels and splits before repeated ones."""
-    kinds: dict[tuple[int, str], int] = {}
-    turn = []
-    for finding in members:
-        key = int(audit.pool.classes[finding.image]), audit.pool.splits[finding.image]
-        turn.append(kinds.setdefault(key, 0))
-        kinds[key] += 1
-    ordered = [members[i] for i in np.argsort(turn, kind="stable")]
+    ordered = _in_turn(audit, members, by_split=True)
     scores = [finding.score for finding in members if finding.score is not None]
     caption = f"correlation {min(scores):.2f}" if scores else ""
     faces = tuple(_shown(audit, finding) for finding in ordered[:MEMBERS])
     return Group(faces, len(members) - len(faces), caption)
+
+
+def _in_turn(audit: Audit, findings: Sequence[Finding], *, by_split: bool = False) -> list[Finding]:
+    """One of each class (and split), then the next of each, in their order."""
+    seen: Counter[tuple[int, str]] = Counter()
+    turns = []
+    for finding in findings:
+        key = int(audit.pool.classes[finding.image]), audit.pool.splits[finding.image] if by_split else ""
+        turns.append(seen[key])
+        seen[key] += 1
+    return [findings[i] for i in np.argsort(turns, kind="stable")]
 
 
 def _shown(audit: Audit, finding: Finding) -> Shown:
@@ -128,7 +134,7 @@ def _draw_group(image: PIL.Image.Image, pen: PIL.ImageDraw.ImageDraw, group: Gro
         enlarged = PIL.Image.fromarray(face.pixels).convert("RGB").resize((FACE_PX, FACE_PX))
         image.paste(enlarged, (x, top + PAD_PX))
         for line, (text, colour) in enumerate(
-            ((face.label, INK), (f"{face.split}, {face.suggestion}", FAINT)),
+            ((f"{face.label}, {face.split}", INK), (face.suggestion, FAINT)),
         ):
             _text(pen, (x, below + line * LINE_PX), text, colour, FACE_PX)
     if group.more:

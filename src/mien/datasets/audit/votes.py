@@ -57,11 +57,16 @@ def find_disagreement(pool: Pool) -> Iterator[Finding]:
 
 
 def plurality_agrees(pool: Pool) -> float | None:
-    """Share of the images with votes whose most frequent vote is the label; None without votes."""
+    """Share of the images with votes whose most frequent vote is the label; None without votes.
+
+    Where several are as frequent, the label counts by its chance among them.
+    """
     if pool.votes is None or not pool.votes.any():
         return None
     voted = pool.votes.any(axis=1)
-    return float(np.mean(pool.votes[voted].argmax(axis=1) == _columns(pool)[pool.classes[voted]]))
+    most = pool.votes[voted] == pool.votes[voted].max(axis=1, keepdims=True)
+    label = _columns(pool)[pool.classes[voted]]
+    return float(np.mean(most[np.arange(len(label)), label] / most.sum(axis=1)))
 
 
 def _columns(pool: Pool) -> NDArray[np.int64]:
