@@ -19,7 +19,10 @@ OF_THE_START = (
 )  # fmt: skip
 """Settings that `--from MODEL` takes from the model or paces by the number of images."""
 
-BY_TEACHERS, FROM_MODEL = "student", "finetune"  # the recipes that need a model to begin with
+TAUGHT = {"student": "runs/resnet50", "baseline-improved": "default"}
+"""Recipes of students, each with the teacher that `mien distill` gives it here."""
+
+FROM_MODEL = "finetune"  # the recipe that begins with a model
 
 HEAD = """<!-- written by `mien results write` from the records in results/runs: do not edit -->
 # Results
@@ -69,7 +72,7 @@ def origin(record: Record) -> Origin:
     begun, taught = bool(record.about.get("start")), bool(record.about.get("teachers"))
     best = Origin("", {})
     for name in recipes.names():
-        if (name == FROM_MODEL) != begun or (name == BY_TEACHERS) != taught:
+        if (name == FROM_MODEL) != begun or (name in TAUGHT) != taught:
             continue
         planned = transfer.settle(recipes.read(name)).to_dict()
         ignored = (*HOW, *OF_THE_START) if begun else HOW
@@ -109,8 +112,8 @@ def not_run(records: Sequence[Record]) -> dict[str, str]:
 
 def command(recipe: str) -> str:
     """The one command that runs a shipped recipe."""
-    if recipe == BY_TEACHERS:
-        return f"mien distill {recipe} --teacher runs/resnet50 --data data/fer2013 --output runs/{recipe}"
+    if teacher := TAUGHT.get(recipe):
+        return f"mien distill {recipe} --teacher {teacher} --data data/fer2013 --output runs/{recipe}"
     if recipe == FROM_MODEL:
         return "mien train --from default --data FOLDER --output runs/mine"
     return f"mien train {recipe} --data data/fer2013 --output runs/{recipe}"
@@ -175,8 +178,10 @@ def _provenance(records: Sequence[Record]) -> str:
         digests = (record.metrics["data"]["digest"], about["data"]["digests"]["train"], record.weights_sha256)
         versions = f"mien {about['versions']['mien']}, torch {about['versions']['torch']}"
         settings = (f"{about['recipe']['seed']}", about["recipe"]["precision"], versions)
-        rows.append((record.name, came.recipe or "none", changes, *settings, *(f"`{one[:12]}`" for one in digests)))
-    heads = ("run", "recipe", "changed", "seed", "precision", "versions", "measured on", "trained on", "weights")
+        teachers = ", ".join(one["name"] for one in about.get("teachers") or []) or "none"
+        hashes = (f"`{one[:12]}`" for one in digests)
+        rows.append((record.name, came.recipe or "none", changes, teachers, *settings, *hashes))
+    heads = ("run", "recipe", "changed", "teachers", "seed", "precision", "versions", "measured on", "trained on", "weights")
     return _table(heads, rows)
 
 
