@@ -76,7 +76,7 @@ class Shot:
         return tuple(truth for truth in self.truth if truth.visible_ratio >= IN_SIGHT_RATIO)
 
 
-def film(  # noqa: PLR0913 - the knobs of a scene
+def film(
     roles: Sequence[Role],
     *,
     duration_s: float,
@@ -315,7 +315,7 @@ def cut(a: Actor, b: Actor, *, before_s: float = 1.0, after_s: float = 1.0) -> I
 def changing(
     faces: Mapping[float, Actor], *, duration_s: float, rate_hz: float = RATE_HZ, scene: int = 5, noise: float = 6.0
 ) -> Iterator[Shot]:
-    """One face that changes: from each time in seconds on it is that actor. It moves and trembles; the light flickers."""
+    """One face that changes: from each time in seconds on it is that actor. It moves all the time."""
     times = sorted(faces)
 
     def actor_at(time_s: float) -> Actor:

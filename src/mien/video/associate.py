@@ -106,31 +106,26 @@ def _augment(
 
 
 def match(tracks: Candidates, found: Observations) -> list[tuple[int, int]]:
-    """Pairs (track, detection); each at most once."""
+    """Pairs (track, detection), each at most once, of those that are where they should be: ByteTrack's two rounds."""
     looks = tracks.looks @ found.looks.T
     ious = iou_matrix(tracks.boxes_xyxy, found.boxes_xyxy)
     here = (tracks.away_s == 0)[:, None]
-    pairs = _Pairs(len(tracks.boxes_xyxy), len(found.boxes_xyxy))
     alike = looks >= np.where(here, STRANGER_LOOKS, SAME_LOOKS)
     near = ious + DIRECTION_WEIGHT * _directions(tracks, found.boxes_xyxy) + LOOKS_WEIGHT * np.clip(looks, 0, 1)
-    pairs.take(np.where((ious >= MIN_IOU) & alike & found.clear, near, 0))
-    pairs.take(np.where((ious >= UNCLEAR_IOU) & alike & here & ~found.clear, ious, 0))
-    pairs.take(np.where(_within_reach(tracks, found.boxes_xyxy) & (looks >= SAME_LOOKS) & found.clear, looks, 0))
-    return sorted(pairs.taken)
+    pairs = assign(np.where((ious >= MIN_IOU) & alike & found.clear, near, 0))
+    left = np.ones_like(alike)
+    for track, detection in pairs:
+        left[track], left[:, detection] = False, False
+    return sorted(pairs + assign(np.where((ious >= UNCLEAR_IOU) & alike & here & left & ~found.clear, ious, 0)))
 
 
-class _Pairs:
-    """Rounds of assignment: what one has paired is out of the next."""
+def likeness(lost: Candidates, new: Observations) -> NDArray[np.float32]:
+    """How alike lost tracks and new faces are, `(T, D)` in [0, 1]; 0 where one cannot have come to the other.
 
-    def __init__(self, tracks: int, detections: int) -> None:
-        self.taken: list[tuple[int, int]] = []
-        self._free = np.ones((tracks, detections), np.bool_)
-
-    def take(self, scores: NDArray[np.floating]) -> None:
-        for track, detection in assign(np.where(self._free, scores, 0)):
-            self.taken.append((track, detection))
-            self._free[track] = False
-            self._free[:, detection] = False
+    OC-SORT's recovery: a lost face is looked for around where it was last observed, and along its way from there.
+    """
+    alike = np.clip(lost.looks @ new.looks.T, 0, 1)
+    return np.asarray(np.where(_within_reach(lost, new.boxes_xyxy), alike, 0), np.float32)
 
 
 def _directions(tracks: Candidates, boxes_xyxy: Boxes) -> NDArray[np.float32]:
@@ -162,8 +157,8 @@ def _centres(boxes_xyxy: Boxes) -> NDArray[np.float32]:
 
 
 def _sides(boxes_xyxy: Boxes) -> NDArray[np.float32]:
-    """Geometric mean of width and height, `(N,)`."""
-    return np.asarray(np.sqrt((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)), np.float32)
+    """Longer sides, `(N,)`: that of an upright face is the height, which something before one half of it leaves."""
+    return np.asarray((boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).max(axis=1), np.float32)
 
 
 def covered_ratio(box_xyxy: Boxes, others: Sequence[Boxes]) -> float:

@@ -8,7 +8,7 @@ from mien.preprocess import to_grey
 
 SIDE = 12  # of the picture that is left: of 8, 12, 16 and 24 the one that told jittered FER-2013 faces apart best
 LENGTH = SIDE * SIDE
-RENEWAL = 0.2  # share of the newest look in the remembered one
+RENEWAL = 0.05  # share of the newest look in the remembered one: some 3 s of detections, longer than most covering
 
 
 def of_crops(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -28,8 +28,9 @@ def of_crops(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
     return found
 
 
-def renewed(remembered: NDArray[np.float32], newest: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The unit vector to remember a `(LENGTH,)` face by: it follows slow changes, as a turning head."""
-    mixed = (1 - RENEWAL) * remembered + RENEWAL * newest
+def renewed(remembered: NDArray[np.float32], newest: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """What to remember a face by after `count` looks, `(LENGTH,)`: their mean at first, then one that slowly follows."""
+    share = max(1 / count, RENEWAL)
+    mixed = (1 - share) * remembered + share * newest
     length = float(np.linalg.norm(mixed))
     return np.asarray(mixed / length, np.float32) if length else remembered

@@ -2,8 +2,8 @@
 
 Smoothing is exponential, in the log domain and by time, so that frames may come as unevenly as they like:
 l <- a l + (1 - a) log p with a = 2^(-dt / half-life), shown as softmax(l). For two labels that change places the mean
-of logs crosses over after one half-life, however sure the network was of the first. `tests/web/smoothing.json` holds this module and
-the browser's `tracks.js` to the same numbers.
+of logs crosses over after one half-life, however sure the network was of the first. `tests/web/smoothing.json` holds
+this module and the browser's `tracks.js` to the same numbers.
 """
 
 import numpy as np

@@ -8,10 +8,9 @@ is decided with hysteresis (`smooth`). docs/tracking.md explains the choices and
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,14 +23,24 @@ from mien.faces.whole import WholePicture
 from mien.pipeline import Analyzer
 from mien.results import Face, Image
 from mien.video import looks
-from mien.video.associate import STRANGER_LOOKS, Candidates, Observations, covered_ratio, match
-from mien.video.flow import Flow, moved, moved_box
+from mien.video.associate import (
+    SAME_LOOKS,
+    STRANGER_LOOKS,
+    Candidates,
+    Observations,
+    assign,
+    covered_ratio,
+    likeness,
+    match,
+)
+from mien.video.flow import Flow
 from mien.video.smooth import Smoother
+from mien.video.state import Track, sightings
 
 STAGES = ("flow", "detect", "associate", "classify", "smooth")
-SPEED_S = 0.5  # detections of so long make a face's speed
 LOST_FRAMES = 3  # a face is not given up before so many frames have passed, where they come slowly
 COVERED_RATIO = 0.4  # of a box that the detector does not find: so much under another face, and it is behind it
+DOUBT_S = 0.4  # a new face that may be a lost one, half hidden, gets no number of its own before
 IN_PICTURE_RATIO = 0.3  # of a box: with less of it in the picture the face has left
 
 
@@ -77,52 +86,6 @@ class TrackedFace:
         return float(self.probabilities[self.face.labels.index(self.emotion)])
 
 
-@dataclass(slots=True, eq=False)
-class _Track:
-    """What is remembered of one face."""
-
-    number: int
-    smoother: Smoother
-    box_xyxy: NDArray[np.float32]  # (4,) may reach out of the picture
-    landmarks: NDArray[np.float32] | None  # (5, 2)
-    score: float
-    looks: NDArray[np.float32]
-    in_sight: bool = True
-    detected: bool = True  # in this frame
-    crop: Image | None = None  # of this frame
-    sightings: deque[tuple[float, NDArray[np.float32]]] = field(default_factory=deque)  # time and box of detections
-
-    @property
-    def detected_s(self) -> float:
-        return self.sightings[-1][0]
-
-    @property
-    def velocity(self) -> NDArray[np.float32]:
-        """`(2,)` px/s over the last detections."""
-        (began_s, began), (ended_s, ended) = self.sightings[0], self.sightings[-1]
-        if ended_s <= began_s:
-            return np.zeros(2, np.float32)
-        shift = (ended[:2] + ended[2:] - began[:2] - began[2:]) / 2
-        return np.asarray(shift / (ended_s - began_s), np.float32)
-
-    def see(self, found: Detections, index: int, crop: Image, look: NDArray[np.float32], time_s: float) -> None:
-        """Take over what the detector found."""
-        self.box_xyxy = found.boxes_xyxy[index]
-        self.landmarks = None if found.landmarks is None else found.landmarks[index]
-        self.score = float(found.scores[index])
-        self.looks = looks.renewed(self.looks, look)
-        self.crop, self.detected, self.in_sight = crop, True, True
-        self.sightings.append((time_s, self.box_xyxy))
-        while time_s - self.sightings[0][0] > SPEED_S and len(self.sightings) > 2:
-            self.sightings.popleft()
-
-    def coast(self, time_s: float) -> None:
-        """Out of sight: go on from the last detection as fast as before."""
-        self.in_sight = False
-        shift = self.velocity * np.float32(time_s - self.detected_s)
-        self.box_xyxy = self.sightings[-1][1] + np.tile(shift, 2)
-
-
 class FaceTracker:
     """Follows the faces of one film or camera. Not to be shared between threads; the analyzer may be."""
 
@@ -131,7 +94,7 @@ class FaceTracker:
         self.analyzer = analyzer
         self.settings = settings
         self._flow = Flow()
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
         self._last_number = 0
         self._frames_since = 0  # the last detection
         self._detection_s: float | None = None
@@ -159,8 +122,8 @@ class FaceTracker:
             self._detect(image, time_s)
             self._lose_strangers(image, time_s)
         patience_s = max(self.settings.lost_s, LOST_FRAMES * interval_s)
-        self._tracks = [t for t in self._tracks if time_s - t.detected_s <= patience_s]
-        return self._classify(image, [t for t in self._tracks if t.in_sight], time_s)
+        self._tracks = [t for t in self._tracks if time_s - t.sight.time_s <= (patience_s if t.number else DOUBT_S)]
+        return self._classify(image, [t for t in self._tracks if t.in_sight and t.number], time_s)
 
     def _follow(self, image: Image, time_s: float) -> bool:
         """Move all tracks to this frame; whether a face, or the whole scene, was lost on the way."""
@@ -170,13 +133,12 @@ class FaceTracker:
                 self._tracks = []
             seen = [track for track in self._tracks if track.in_sight]
             boxes = np.array([track.box_xyxy for track in seen], np.float32).reshape(-1, 4)
-            motions = dict(zip((t.number for t in seen), self._flow.motions(boxes), strict=True))
+            motions = dict(zip(map(id, seen), self._flow.motions(boxes), strict=True))
             for track in self._tracks:
-                motion = motions.get(track.number)
+                motion = motions.get(id(track))
                 track.detected, track.crop = False, None
                 if motion is not None:
-                    track.box_xyxy = moved_box(track.box_xyxy, motion)
-                    track.landmarks = None if track.landmarks is None else moved(track.landmarks, motion)
+                    track.move(motion)
                 if motion is None or not _in_picture(track.box_xyxy, image):
                     track.coast(time_s)
         return cut or any(not track.in_sight for track in seen)
@@ -214,40 +176,54 @@ class FaceTracker:
     def _associate(self, found: Detections, crops: NDArray[np.uint8], time_s: float) -> None:
         """Continue tracks with what was found, begin new ones, and tell which faces are behind others."""
         seen = Observations(found.boxes_xyxy, looks.of_crops(crops), found.scores >= self._sure_score)
-        pairs = match(self._candidates(time_s), seen)
+        sights = sightings(found, crops, seen.looks, time_s)
+        for track in self._tracks:
+            track.missed = track.in_sight
+        pairs = match(_candidates(self._tracks, time_s), seen)
         for number, index in pairs:
-            self._tracks[number].see(found, index, crops[index], seen.looks[index], time_s)
-        matched = {index for _, index in pairs}
-        for index in range(len(found)):
-            if index not in matched and seen.clear[index]:
-                self._begin(found, index, crops[index], seen.looks[index], time_s)
+            self._tracks[number].see(sights[index])
+        for index in sorted(set(np.flatnonzero(seen.clear).tolist()) - {index for _, index in pairs}):
+            self._tracks.append(Track(sights[index], self._smoother()))
+        self._hide(time_s)
+        self._recover(time_s)
+        self._number(time_s)
+
+    def _hide(self, time_s: float) -> None:
+        """Faces that the detector does not find are behind one that it does, or flow is believed for a while."""
         found_boxes = [track.box_xyxy for track in self._tracks if track.detected]
         for track in self._tracks:
-            if track.in_sight and not track.detected:
+            if track.in_sight and track.missed:
                 behind = covered_ratio(track.box_xyxy, found_boxes) > COVERED_RATIO
-                if behind or time_s - track.detected_s > self.settings.hold_s:
+                if behind or time_s - track.sight.time_s > self.settings.hold_s:
                     track.coast(time_s)
 
-    def _begin(self, found: Detections, index: int, crop: Image, look: NDArray[np.float32], time_s: float) -> None:
-        self._last_number += 1
-        smoother = Smoother(half_life_s=self.settings.half_life_s, hysteresis=self.settings.hysteresis)
-        track = _Track(self._last_number, smoother, found.boxes_xyxy[index], None, 0.0, look)
-        track.see(found, index, crop, look, time_s)
-        self._tracks.append(track)
+    def _recover(self, time_s: float) -> None:
+        """Tell which new faces are known ones that come back."""
+        new = [track for track in self._tracks if track.number is None and track.detected]
+        lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
+        alike = likeness(_candidates(lost, time_s), _observations(new))
+        for known, index in assign(np.where(alike >= SAME_LOOKS, alike, 0)):
+            lost[known].see(new[index].sight)
+            self._tracks.remove(new[index])
 
-    def _candidates(self, time_s: float) -> Candidates:
-        tracks = self._tracks
-        return Candidates(
-            boxes_xyxy=np.array([t.box_xyxy for t in tracks], np.float32).reshape(-1, 4),
-            seen_xyxy=np.array([t.sightings[-1][1] for t in tracks], np.float32).reshape(-1, 4),
-            velocities=np.array([t.velocity for t in tracks], np.float32).reshape(-1, 2),
-            away_s=np.array([0 if t.in_sight else time_s - t.detected_s for t in tracks], np.float32),
-            looks=np.array([t.looks for t in tracks], np.float32).reshape(-1, looks.LENGTH),
-        )
+    def _number(self, time_s: float) -> None:
+        """Give new faces a number, unless they may yet turn out to be lost ones that something still half covers."""
+        new = [track for track in self._tracks if track.number is None]
+        lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
+        alike = likeness(_candidates(lost, time_s), _observations(new)).max(axis=0, initial=0)
+        for track, alike_to_lost in zip(new, alike, strict=True):
+            others = [other.box_xyxy for other in self._tracks if other.detected and other is not track]
+            doubtful = alike_to_lost >= STRANGER_LOOKS or covered_ratio(track.box_xyxy, others) > COVERED_RATIO
+            if not doubtful or time_s - track.began_s >= DOUBT_S:
+                self._last_number += 1
+                track.number = self._last_number
+
+    def _smoother(self) -> Smoother:
+        return Smoother(half_life_s=self.settings.half_life_s, hysteresis=self.settings.hysteresis)
 
     def _lose_strangers(self, image: Image, time_s: float) -> bool:
         """Crop what flow has moved; a face that something else has come before is out of sight. Whether one is."""
-        moved_on = [track for track in self._tracks if track.in_sight and track.crop is None]
+        moved_on = _best_first([track for track in self._tracks if track.in_sight and track.crop is None])
         if not moved_on:
             return False
         with self._timed("classify"):
@@ -255,15 +231,15 @@ class FaceTracker:
         with self._timed("associate"):
             for track, crop, look in zip(moved_on, crops, looks.of_crops(crops), strict=True):
                 track.crop = crop
-                if float(track.looks @ look) < STRANGER_LOOKS:
+                if float(track.looks @ look) < (SAME_LOOKS if track.missed else STRANGER_LOOKS):
                     track.coast(time_s)
         return any(not track.in_sight for track in moved_on)
 
-    def _classify(self, image: Image, tracks: Sequence[_Track], time_s: float) -> list[TrackedFace]:
+    def _classify(self, image: Image, tracks: Sequence[Track], time_s: float) -> list[TrackedFace]:
         """One call of the network for all faces of the frame, then smoothing."""
         if not tracks:
             return []
-        best_first = sorted(tracks, key=lambda track: -track.score)
+        best_first = _best_first(tracks)
         with self._timed("classify"):
             crops = np.stack([track.crop for track in best_first if track.crop is not None])
             probabilities = self.analyzer.predict_crops(crops)
@@ -272,9 +248,10 @@ class FaceTracker:
             results = [self._steady(*pair, time_s) for pair in zip(best_first, faces, strict=True)]
         return sorted(results, key=lambda result: result.track)
 
-    def _steady(self, track: _Track, face: Face, time_s: float) -> TrackedFace:
+    def _steady(self, track: Track, face: Face, time_s: float) -> TrackedFace:
         probabilities, shown = track.smoother.update(face.probabilities, time_s)
         uncertain = bool(probabilities[shown] < self.analyzer.spec.threshold)
+        assert track.number, "a face in doubt is not shown"
         return TrackedFace(track.number, face, probabilities, face.labels[shown], uncertain, track.detected)
 
     @contextmanager
@@ -282,6 +259,25 @@ class FaceTracker:
         began_s = time.perf_counter()
         yield
         self._stage_s[stage] += time.perf_counter() - began_s
+
+
+def _candidates(tracks: Sequence[Track], time_s: float) -> Candidates:
+    return Candidates(
+        boxes_xyxy=np.array([t.box_xyxy for t in tracks], np.float32).reshape(-1, 4),
+        seen_xyxy=np.array([t.sight.box_xyxy for t in tracks], np.float32).reshape(-1, 4),
+        velocities=np.array([t.velocity for t in tracks], np.float32).reshape(-1, 2),
+        away_s=np.array([0 if t.in_sight else time_s - t.sight.time_s for t in tracks], np.float32),
+        looks=np.array([t.looks for t in tracks], np.float32).reshape(-1, looks.LENGTH),
+    )
+
+
+def _observations(tracks: Sequence[Track]) -> Observations:
+    """The last sightings of tracks."""
+    return Observations(
+        boxes_xyxy=np.array([t.sight.box_xyxy for t in tracks], np.float32).reshape(-1, 4),
+        looks=np.array([t.sight.looks for t in tracks], np.float32).reshape(-1, looks.LENGTH),
+        clear=np.ones(len(tracks), np.bool_),
+    )
 
 
 def _in_picture(box_xyxy: NDArray[np.float32], image: Image) -> bool:
@@ -292,7 +288,11 @@ def _in_picture(box_xyxy: NDArray[np.float32], image: Image) -> bool:
     return bool((shown[1] - shown[0]).prod() > IN_PICTURE_RATIO * whole.prod())
 
 
-def _as_detections(tracks: Sequence[_Track]) -> Detections:
+def _best_first(tracks: Sequence[Track]) -> list[Track]:
+    return sorted(tracks, key=lambda track: -track.score)
+
+
+def _as_detections(tracks: Sequence[Track]) -> Detections:
     """Tracks, best score first, as a detector would return them."""
     points = [track.landmarks for track in tracks if track.landmarks is not None]
     return Detections(
