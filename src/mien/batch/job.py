@@ -167,8 +167,8 @@ class _Job:
             raise ConfigError(
                 f"{self.folder.address} holds {len(landed):,} finished shards: go on with --resume, or remove it"
             )
-        if strange := names - {JOB_FILE, PLAN_FILE}:
-            raise ConfigError(f"{self.folder.address} holds other files ({min(strange)}): name another OUT")
+        if strange := sorted(name for name in names if name[0] not in "._"):
+            raise ConfigError(f"{self.folder.address} holds other files ({strange[0]}): name another OUT")
 
     def plan(self, path: Path, listed: Callable[[int], None]) -> Plan:
         """List the source, cut it into shards, and know the job by all that decides its rows."""
