@@ -1,5 +1,6 @@
 """Films and streams, read by PyAV: any container and codec of FFmpeg, upright, with the stream's own time stamps."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,14 +101,14 @@ class Film(ClosedAfterUse):
         if not self._scheme and not Path(address).exists():
             raise VideoError(f"{name}: no such file: check the path")
         options = {"rtsp_transport": "tcp"} if self._scheme.startswith("rtsp") else {}
-        timeout = (self._options.timeout_s,) * 2 if self._scheme else None
+        timeout_s = self._options.timeout_s if self._scheme else None
+        began_s = time.monotonic()
         try:
-            return self._av.open(address, options=options, timeout=timeout, metadata_errors="replace")
-        except self._av.error.ExitError as error:  # PyAV's word for a time-out
-            raise VideoError(
-                f"{name}: no answer in {self._options.timeout_s:g} s: check the address, or raise the time-out"
-            ) from error
+            return self._av.open(address, options=options, timeout=timeout_s, metadata_errors="replace")
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
+            if timeout_s is not None and time.monotonic() - began_s >= timeout_s:  # FFmpeg's own word for it varies
+                cure = "check the address, or raise the time-out"
+                raise VideoError(f"{name}: no answer in {timeout_s:g} s: {cure}") from error
             reason = getattr(error, "strerror", None) or error
             cure = "check the address" if self._scheme else "is it a film, and was it copied to its end?"
             raise VideoError(f"{name}: cannot be opened ({reason}): {cure}") from error

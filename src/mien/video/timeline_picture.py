@@ -71,6 +71,7 @@ def write_picture(timeline: Timeline, path: Path, *, title: str) -> None:
 
 def clock(seconds: float) -> str:
     """`1:05`, `1:02:03`; tenths under ten seconds."""
+    seconds = round(seconds, 1)
     if seconds < 10 and seconds != int(seconds):
         return f"{int(seconds) // 60}:{seconds % 60:04.1f}"
     minutes, rest = divmod(round(seconds), 60)

@@ -27,13 +27,13 @@ class FilmWriter:
         """`start_s` of the source becomes time 0; `audio_path` is where its sound is read. Folders are made.
 
         Raises:
-            VideoError: the ending is none of `CODECS`.
+            VideoError: the ending is none of `CODECS`, or the file cannot be made.
             MissingExtraError: PyAV is not installed.
         """
         self._av: Any = require("av", "video")
         if path.suffix.lower() not in CODECS:
             raise VideoError(f"{path}: no film that mien writes: end it with {', '.join(CODECS)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_writable(path)
         self._path, self._audio_path, self._start_s = path, audio_path, start_s
         self._rate = Fraction(rate_hz or DEFAULT_RATE_HZ).limit_denominator(1001)
         self._output: Any = None
@@ -100,6 +100,18 @@ class FilmWriter:
     def _fault(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or error
         return VideoError(f"{self._path}: cannot write it ({reason}): check the disk and the folder")
+
+
+def _check_writable(path: Path) -> None:
+    """FFmpeg opens the file with its first packet, which comes long after the first picture."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
 
 
 def _even(image: Image) -> Image:

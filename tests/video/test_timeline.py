@@ -1,0 +1,136 @@
+"""Timelines: means over time in bounded memory, as a picture and as a page."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.annotate import COLOURS
+from mien.evaluation.plots import to_image
+from mien.labels import FER7
+from mien.video import timeline as timeline_module
+from mien.video.summary import Summary
+from mien.video.timeline import MOST_BINS, Timeline
+from mien.video.timeline_page import timeline_page
+from mien.video.timeline_picture import clock, timeline_figure, write_picture
+from tests.video.conftest import coded, tracked
+
+HAPPY, SAD = FER7.index("happy"), FER7.index("sad")
+
+
+def filled(frames: list[tuple[float, dict[int, str]]]) -> tuple[Timeline, Summary]:
+    timeline, summary = Timeline(FER7), Summary()
+    for time_s, faces in frames:
+        found = [tracked(emotion, track=track) for track, emotion in faces.items()]
+        timeline.add(coded(1), time_s, found)
+        summary.add(time_s, found)
+    summary.close()
+    return timeline, summary
+
+
+def test_a_frame_stands_until_the_next() -> None:
+    timeline, _ = filled([(0.0, {1: "happy"}), (0.2, {1: "sad"}), (0.24, {})])
+    (line,) = timeline.lines()
+    assert line.bins.tolist() == [0, 1, 2, 3, 4, 5]  # of 0.04 s
+    assert line.emotions.tolist() == [HAPPY] * 5 + [SAD]
+    assert line.probabilities[0, HAPPY] == pytest.approx(0.7)
+    assert line.probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_a_gap_is_a_gap() -> None:
+    timeline, _ = filled([(0.0, {1: "happy"}), (0.04, {}), (0.4, {1: "happy"}), (5.0, {1: "happy"})])
+    (line,) = timeline.lines()
+    assert [line.bins[run].tolist() for run in line.runs()] == [[0], [10], [125]]  # 5 s without a frame are one too
+
+
+def test_long_films_keep_their_means_in_bounded_memory() -> None:
+    rng = np.random.default_rng(0)
+    timeline = Timeline(FER7)
+    length = 5000  # frames at 10 Hz, 500 s: bins of 0.64 s
+    emotions = rng.choice(["happy", "sad"], length)
+    for number, emotion in enumerate(emotions):
+        timeline.add(coded(1), 0.1 * number, [tracked(str(emotion))])
+    assert timeline.bin_s == pytest.approx(0.64)
+    (line,) = timeline.lines()
+    assert len(line.bins) <= MOST_BINS
+    held = timeline._lines[1].bins[100]
+    assert held[0] == 8  # bins of 0.08 s at that time, merged; those between two frames were filled
+    inside = emotions[(0.1 * np.arange(length) >= 64.0) & (0.1 * np.arange(length) < 64.64)]
+    happy = 0.7 * np.mean(inside == "happy") + 0.05 * np.mean(inside != "happy")
+    assert line.probabilities[100, HAPPY] == pytest.approx(happy, abs=0.08)  # a frame's edge falls into a bin
+
+
+def test_tracks_are_bounded_and_the_shortest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline_module, "MOST_TRACKS", 5)
+    timeline = Timeline(FER7)
+    for track in range(1, 21):
+        for frame in range(track % 7 + 1):
+            timeline.add(coded(1), track + 0.05 * frame, [tracked(track=track)])
+        timeline.add(coded(1), track + 0.05 * frame + 0.05, [])
+    assert len(timeline.lines()) == 5
+    assert timeline.known == 20
+    assert {6, 13} <= {line.track for line in timeline.lines()}  # those that were seen for longest
+
+
+def test_the_thumbnail_is_of_the_best_moment() -> None:
+    timeline = Timeline(FER7)
+    for number, right in ((1, 60), (2, 125), (3, 40)):
+        timeline.add(coded(number * 60), 0.1 * number, [tracked(box=(10, 10, right, right - 30))])
+    (line,) = timeline.lines()
+    assert line.thumbnail.shape == (96, 96, 3)
+    assert timeline._lines[1].worth > 0
+
+
+def crowd(count: int) -> tuple[Timeline, Summary]:
+    return filled([(0.2 * n, {track: FER7[(n // 9 + track) % 7] for track in range(1, count + 1)}) for n in range(40)])
+
+
+@pytest.mark.parametrize("tracks", [0, 1, 14])
+def test_picture(tracks: int) -> None:
+    timeline, _ = crowd(tracks)
+    figure = timeline_figure(timeline, title="film.mp4")
+    image = to_image(figure)
+    texts = [text.get_text() for text in figure.texts]
+    assert ("and 2 shorter tracks" in texts) == (tracks == 14)
+    assert ("no face was seen" in texts) == (tracks == 0)
+    for label in ("happy", "sad") if tracks else ():
+        assert (np.abs(image.astype(int) - COLOURS[label]).max(axis=2) <= 2).sum() > 1000
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_picture_files(tmp_path: Path, ending: str) -> None:
+    write_picture(crowd(1)[0], tmp_path / f"timeline.{ending}", title="film $1 <b>")
+    assert (tmp_path / f"timeline.{ending}").stat().st_size > 5000
+
+
+def test_page_holds_all_and_asks_no_other_host() -> None:
+    timeline, summary = crowd(14)
+    page = timeline_page(timeline, summary, title="a<script>alert(1)</script>&.mp4")
+    assert "<script>alert" not in page
+    assert "a&lt;script&gt;" in page
+    assert not re.findall(r"(?:https?:)?//[a-z]", page)
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    data = json.loads(found[1])
+    assert data["labels"] == list(FER7)
+    assert [track["track"] for track in data["tracks"]] == list(range(1, 15))
+    first = data["tracks"][0]
+    assert len(first["bins"]) == len(first["percent"]) == len(first["shown"]) == len(first["doubt"])
+    assert max(abs(sum(row) - 100) for row in first["percent"]) <= 3  # rounded
+    assert first["face"].startswith("data:image/jpeg;base64,")
+    assert first["shares"]
+
+
+def test_page_without_faces() -> None:
+    timeline, summary = crowd(0)
+    assert "0 tracks" in timeline_page(timeline, summary, title="film.mp4")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (4.26, "0:04.3"), (9.97, "0:10"), (65, "1:05"), (59.6, "1:00"), (3723, "1:02:03")],
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -1,0 +1,151 @@
+"""Films out: their times, colours and sound, read back by PyAV without mien."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mien.errors import VideoError
+from mien.video.writer import FilmWriter
+from tests.video.conftest import code_of, coded, write_film
+
+
+def pictures_of(path: Path) -> tuple[list[float], list[np.ndarray]]:  # type: ignore[type-arg]
+    with av.open(str(path)) as film:
+        frames = list(film.decode(video=0))
+        return [float(frame.pts * frame.time_base) for frame in frames], [f.to_ndarray(format="rgb24") for f in frames]
+
+
+def sound_of(path: Path) -> tuple[list[bytes], float, float]:
+    """Packets of the sound, and when it begins and ends."""
+    with av.open(str(path)) as film:
+        packets = [packet for packet in film.demux(audio=0) if packet.pts is not None]
+        base = packets[0].time_base
+        end = packets[-1].pts + (packets[-1].duration or 0)
+        return [bytes(packet) for packet in packets], float(packets[0].pts * base), float(end * base)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
+def test_each_picture_keeps_its_own_time(tmp_path: Path, ending: str) -> None:
+    times_s = [0.0, 0.04, 0.05, 0.4, 0.4337, 1.9]
+    path = tmp_path / "made" / f"film.{ending}"
+    writer = FilmWriter(path, rate_hz=25)
+    for number, time_s in enumerate(times_s):
+        writer.write(coded(number), time_s)
+    writer.close()
+    read_s, images = pictures_of(path)
+    assert read_s == pytest.approx(times_s, abs=1e-5 if ending in ("mp4", "mov") else 6e-4)  # Matroska counts in ms
+    assert [code_of(image) for image in images] == list(range(6))
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    colours = [(200, 30, 30), (30, 180, 40), (40, 60, 200), (220, 210, 60), (128, 128, 128), (250, 250, 250)]
+    image = np.repeat(np.repeat(np.array(colours, np.uint8)[None], 64, axis=0), 32, axis=1)
+    writer = FilmWriter(tmp_path / "film.mp4")
+    writer.write(image, 0.0)
+    writer.close()
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        assert film.streams.video[0].codec_context.colorspace == 1  # BT.709, said in the file
+    _, (read,) = pictures_of(tmp_path / "film.mp4")
+    assert np.abs(read[32, 16::32].astype(int) - colours).max() <= 4
+
+
+def test_odd_sides_grow_by_one(tmp_path: Path) -> None:
+    writer = FilmWriter(tmp_path / "film.mp4")
+    writer.write(coded(9)[:95, :127], 0.0)
+    writer.close()
+    _, (image,) = pictures_of(tmp_path / "film.mp4")
+    assert image.shape == (96, 128, 3)
+    assert code_of(image) == 9
+
+
+def test_sound_is_copied_where_the_container_takes_it(tmp_path: Path, plain_film: Path, steady_s: list[float]) -> None:
+    path = tmp_path / "film.mkv"
+    writer = FilmWriter(path, audio_path=str(plain_film))
+    for number, time_s in enumerate(steady_s):
+        writer.write(coded(number), time_s)
+    writer.close()
+    assert sound_of(path)[0] == sound_of(plain_film)[0]
+    assert writer.problem is None
+
+
+def test_sound_is_encoded_anew_where_it_does_not(tmp_path: Path, plain_film: Path, steady_s: list[float]) -> None:
+    path = tmp_path / "film.webm"
+    writer = FilmWriter(path, audio_path=str(plain_film))
+    for number, time_s in enumerate(steady_s):
+        writer.write(coded(number), time_s)
+    writer.close()
+    with av.open(str(path)) as film:
+        assert film.streams.audio[0].codec_context.name in ("opus", "libopus")
+        wave = np.concatenate([frame.to_ndarray()[0] for frame in film.decode(audio=0)])
+    peak = np.abs(np.fft.rfft(wave)).argmax() * 48_000 / len(wave)
+    assert peak == pytest.approx(440, abs=3)
+    assert sound_of(path)[2] == pytest.approx(1.96, abs=0.1)
+
+
+def test_sound_is_cut_with_the_pictures(tmp_path: Path, plain_film: Path, steady_s: list[float]) -> None:
+    path = tmp_path / "film.mp4"
+    writer = FilmWriter(path, audio_path=str(plain_film), start_s=0.6)
+    for number in range(15, 35):
+        writer.write(coded(number), steady_s[number])
+    writer.close()
+    read_s, images = pictures_of(path)
+    assert read_s == pytest.approx([0.04 * number for number in range(20)], abs=1e-4)
+    assert code_of(images[0]) == 15
+    packets, begin_s, end_s = sound_of(path)
+    assert begin_s == pytest.approx(0, abs=0.03)
+    assert end_s == pytest.approx(0.8, abs=0.06)
+    whole = sound_of(plain_film)[0]
+    assert packets == whole[whole.index(packets[0]) :][: len(packets)]
+
+
+def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:
+    writer = FilmWriter(tmp_path / "film.mp4", audio_path=str(tmp_path / "gone.mp4"))
+    writer.write(coded(1), 0.0)
+    writer.close()
+    assert writer.problem is not None
+    assert "without sound" in writer.problem
+    assert pictures_of(tmp_path / "film.mp4")[0] == [0.0]
+
+
+def test_times_that_do_not_rise_are_pushed_on(tmp_path: Path) -> None:
+    writer = FilmWriter(tmp_path / "film.mp4")
+    for time_s in (0.0, 0.1, 0.1, 0.2):
+        writer.write(coded(1), time_s)
+    writer.close()
+    read_s, _ = pictures_of(tmp_path / "film.mp4")
+    assert read_s == pytest.approx([0.0, 0.1, 0.1 + float(Fraction(1, 90_000)), 0.2], abs=2e-5)
+
+
+@pytest.mark.parametrize("name", ["film", "film.gif", "film.txt"])
+def test_endings_that_are_no_film(tmp_path: Path, name: str) -> None:
+    with pytest.raises(VideoError, match=r"end it with \.mp4"):
+        FilmWriter(tmp_path / name)
+
+
+def test_another_size_in_the_middle(tmp_path: Path) -> None:
+    writer = FilmWriter(tmp_path / "film.mp4")
+    writer.write(coded(1), 0.0)
+    with pytest.raises(VideoError, match="another size"):
+        writer.write(coded(2, width=64), 0.04)
+    writer.close()
+    assert pictures_of(tmp_path / "film.mp4")[0] == [0.0]
+
+
+def test_no_picture_no_file(tmp_path: Path) -> None:
+    FilmWriter(tmp_path / "film.mp4").close()
+    assert not (tmp_path / "film.mp4").exists()
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").mkdir()
+    with pytest.raises(VideoError, match="cannot be written"):
+        FilmWriter(tmp_path / "film.mp4")
+
+
+def test_the_source_of_the_helper_is_sound(tmp_path: Path) -> None:
+    """The tests' own writer keeps times too, else they would prove nothing."""
+    path = write_film(tmp_path / "film.mp4", [0.0, 0.3, 0.35])
+    assert pictures_of(path)[0] == pytest.approx([0.0, 0.3, 0.35], abs=1e-4)
