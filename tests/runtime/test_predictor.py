@@ -113,6 +113,7 @@ def test_info(predictor: Predictor) -> None:
         "threshold": 0.4,
         "precision": "fp32",
         "licence": "Apache-2.0",
+        "provider": "cpu",
     }
     assert predictor.spec.input == InputSpec(mean=(0.5,), std=(0.25,))
 

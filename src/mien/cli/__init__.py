@@ -27,7 +27,9 @@ VERBS: tuple[str, ...] = (
     "distill",
     "ensemble",
     "sweep",
+    "report",
     "results",
+    "bench",
     "demo",
 )
 """Modules of this package; each has `command`, or `app` where the verb has verbs of its own."""

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mien import bundle
 from mien.bundle import ModelSpec
 from mien.errors import ModelError
 from mien.preprocess import network_input
-from mien.runtime.session import FAULTS, create_session
+from mien.runtime import providers
+from mien.runtime.session import FAULTS, Session
 
 CHUNK = 64  # crops of one inference call: memory stays flat and larger calls are no faster
 
@@ -28,6 +28,7 @@ class ModelInfo:
     threshold: float
     precision: str
     licence: str
+    provider: str = "cpu"  # what ran it: a name of `runtime.providers`
 
     def to_dict(self) -> dict[str, str | float]:
         """JSON-safe form."""
@@ -44,24 +45,30 @@ def softmax(logits: NDArray[np.float32], *, temperature: float = 1.0) -> NDArray
 class Predictor:
     """A model ready to run. Safe to share between threads."""
 
-    def __init__(self, model: Path | str | bytes, *, threads: int | None = None) -> None:
-        """Load an `.onnx` file, or its bytes, that `mien export` wrote.
+    def __init__(self, model: Path | str | bytes, *, threads: int | None = None, provider: str | None = None) -> None:
+        """Load an `.onnx` file, or its bytes, that `mien export` wrote; `provider` as in `providers.open_session`.
 
         Raises:
             ModelError: it is missing, corrupt, without mien's metadata, or its graph does not fit them.
+            ConfigError: the provider is unknown.
+            MissingExtraError: the provider is not installed.
         """
         self._source = f"model of {len(model):,} bytes" if isinstance(model, bytes) else str(model)
         data = model if isinstance(model, bytes) else _read(Path(model))
-        self._session = create_session(data, name=self._source, threads=threads)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._session, used = providers.open_session(
+            data, name=self._source, sha256=sha256, threads=threads, provider=provider
+        )
         self.spec = read_spec(self._session, self._source)
         self._chunk = _check_graph(self._session, self.spec, self._source)
         self.info = ModelInfo(
             name=self.spec.name,
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=sha256,
             temperature=self.spec.temperature,
             threshold=self.spec.threshold,
             precision=self.spec.precision,
             licence=self.spec.licence,
+            provider=used,
         )
         self.has_features = any(output.name == "features" for output in self._session.get_outputs())
 
@@ -123,7 +130,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
-def read_spec(session: ort.InferenceSession, source: str) -> ModelSpec:
+def read_spec(session: Session, source: str) -> ModelSpec:
     """What the model in `session` says of itself; `source` names it in errors.
 
     Raises:
@@ -137,7 +144,7 @@ def read_spec(session: ort.InferenceSession, source: str) -> ModelSpec:
     return bundle.from_json(metadata[bundle.KEY], source=source)
 
 
-def _check_graph(session: ort.InferenceSession, spec: ModelSpec, source: str) -> int:
+def _check_graph(session: Session, spec: ModelSpec, source: str) -> int:
     """The number of crops that one call may take; raises ModelError where graph and metadata differ."""
     inputs = {entry.name: entry for entry in session.get_inputs()}
     outputs = {entry.name: entry for entry in session.get_outputs()}

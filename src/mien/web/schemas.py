@@ -26,6 +26,7 @@ EXAMPLE_MODEL: dict[str, Any] = {
     "threshold": 0.45,
     "precision": "fp32",
     "licence": "Apache-2.0",
+    "provider": "cpu",
     "detector": "centerface",
     "version": "0.1.0",
 }
@@ -107,6 +108,7 @@ class ModelInfo(BaseModel):
     threshold: float = Field(description="A lower confidence is called uncertain.")
     precision: str
     licence: str = Field(description="Of the weights.")
+    provider: str = Field(description="What ran it: cpu, openvino, cuda or tensorrt.")
     detector: str
     version: str = Field(description="Of mien.")
 

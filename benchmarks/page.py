@@ -1,0 +1,26 @@
+"""Sections of docs/benchmarks.md that a benchmark writes itself: each stands between two comments."""
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PICTURES = PAGE.parent / "images"
+
+
+def replace_section(name: str, text: str, page: Path = PAGE) -> None:
+    """Put `text` between `<!-- name -->` and `<!-- /name -->` of the page, which must be there.
+
+    Raises:
+        SystemExit: the page has no such section.
+    """
+    whole = page.read_text(encoding="utf-8")
+    section = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
+    if not section.search(whole):
+        raise SystemExit(f"{page} has no section <!-- {name} --> ... <!-- /{name} -->: put the two comments back")
+    page.write_text(section.sub(lambda m: f"{m[1]}{text.strip()}\n{m[2]}", whole, count=1), encoding="utf-8")
+
+
+def table(heads: list[str], rows: list[list[str]], *, text_columns: int = 1) -> str:
+    """A Markdown table; columns after the first `text_columns` are set to the right."""
+    rule = ["---"] * text_columns + ["--:"] * (len(heads) - text_columns)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [heads, rule, *rows])

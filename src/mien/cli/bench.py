@@ -1,0 +1,86 @@
+"""`mien bench`: how fast mien is on this machine."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mien.bench import Figure
+
+
+class Format(StrEnum):
+    """Forms of the result."""
+
+    table = "table"
+    json = "json"
+
+
+def command(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few repetitions: rough figures in a quarter of a minute.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name of a model or an .onnx file, for all but the table of models.")
+    ] = "default",
+    image: Annotated[
+        Path | None, typer.Option(help="A photo with a face. [default: a portrait of Grace Hopper, fetched once]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the network. [default: the CPUs at hand]")] = None,
+    remember: Annotated[
+        bool,
+        typer.Option("--remember", help="From now on run each packaged model on the provider that was fastest here."),
+    ] = False,
+    format: Annotated[  # noqa: A002 - the option's name
+        Format, typer.Option("--format", "-f", help="Form of the result on stdout.")
+    ] = Format.table,
+) -> None:
+    """Measure start, models, detectors, a photo end to end, a heatmap and a film on this machine."""
+    from mien import bench
+
+    plan = bench.Plan.quick(model=model, threads=threads) if quick else bench.Plan(model=model, threads=threads)
+    figures: list[Figure] = []
+    if format is Format.table:
+        _print_machine(bench.machine(threads))
+    for figure in bench.run(image or _portrait(), plan):
+        figures.append(figure)
+        if format is Format.table:  # each as it comes: the whole takes a minute
+            _print(figure, begins=len(figures) == 1 or figures[-2].group != figure.group)
+    if format is Format.json:
+        typer.echo(json.dumps(bench.to_dict(figures, plan), indent=1))
+    if remember:
+        for name, provider in bench.remember(figures).items():
+            typer.echo(f"mien: {name} runs on {provider} from now on", err=True)
+
+
+def _portrait() -> Path:
+    """The demo's portrait.
+
+    Raises:
+        DownloadError: it is not at hand and cannot be fetched; the message names the cure of this verb.
+    """
+    from mien import demo
+    from mien.errors import DownloadError
+
+    try:
+        return demo.portrait()
+    except DownloadError as error:
+        raise DownloadError(str(error).replace(demo.CURE, "give a photo with a face by --image")) from error
+
+
+def _print_machine(about: dict[str, object]) -> None:
+    packages = about.pop("packages")
+    assert isinstance(packages, dict)
+    for key, value in {**about, **packages}.items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        typer.echo(f"{key.replace('_', ' '):<24} {words}")
+
+
+def _print(figure: "Figure", *, begins: bool) -> None:
+    if begins:
+        typer.echo(f"\n{figure.group:<52} {'p50 ms':>10} {'p95 ms':>10} {'a second':>10}")
+    rate = "" if figure.per_s is None else f"{figure.per_s:>10,.{1 if figure.per_s < 100 else 0}f} {figure.unit}"
+    typer.echo(f"  {figure.what:<50} {figure.p50_ms:>10,.2f} {figure.p95_ms:>10,.2f} {rate}".rstrip())
