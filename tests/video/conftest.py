@@ -1,6 +1,6 @@
 """Small films whose every frame carries its number, written by PyAV without mien."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mien.labels import FER7
 from mien.results import Face, Quality
 from mien.video.track import TrackedFace
+from tests.drawing import draw_face
 
 Rgb = NDArray[np.uint8]
 WIDTH, HEIGHT, BITS = 128, 96, 8
@@ -26,6 +27,12 @@ def coded(number: int, width: int = WIDTH, height: int = HEIGHT) -> Rgb:
         image[height // 4 :, bit * bar : (bit + 1) * bar] = 230 if number >> bit & 1 else 25
     image[: height // 4] = (210, 30, 30)
     return image
+
+
+def steady(number: int) -> Rgb:
+    """A drawn face that fills the frame and hardly changes: one track where each frame is one face."""
+    face = draw_face("happy", np.random.default_rng(0), 128)[16:112]
+    return np.repeat(np.roll(face, number % 3, axis=1)[..., None], 3, axis=2)
 
 
 def code_of(image: Rgb) -> int:
@@ -45,8 +52,9 @@ def write_film(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
     aspect: Fraction | None = None,
+    picture: Callable[[int], Rgb] = coded,
 ) -> Path:
-    """Frame i is `coded(i)`, stamped `times_s[i]`; the sound is a tone as long as the film."""
+    """Frame i is `picture(i)`, stamped `times_s[i]`; the sound is a tone as long as the film."""
     with av.open(str(path), "w", options=container or {}) as output:
         stream = output.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
@@ -58,7 +66,7 @@ def write_film(
         if tone:
             tone.codec_context.layout = "mono"
         for number, time_s in enumerate(times_s):
-            frame = av.VideoFrame.from_ndarray(coded(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
             frame.pts, frame.time_base = round(1000 * time_s), Fraction(1, 1000)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))

@@ -1,6 +1,7 @@
 """`mien video`: faces followed through a film, as an annotated copy, a table and a timeline."""
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +113,7 @@ def seconds(option: str, text: str) -> float:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
-    if not 1 <= len(values) <= 3 or any(value < 0 for value in values):
+    if not 1 <= len(values) <= 3 or not all(0 <= value < math.inf for value in values):
         raise ConfigError(f"{option} {text}: give seconds, or m:ss, or h:mm:ss")
     total = 0.0
     for value in values:
