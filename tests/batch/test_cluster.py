@@ -173,7 +173,7 @@ def test_a_node_that_goes_in_the_middle_loses_nothing(ray_job: Job, tmp_path: Pa
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("removed a node after"), done.stdout
+    assert "removed a node after 5 shards" in done.stdout, done.stdout  # beside Ray's own lines
     whole, _ = score(ray_job.source, tmp_path / "whole.parquet", shard_images=SHARD_IMAGES)
     assert pq.read_table(ray_job.output).equals(whole)
 
@@ -195,6 +195,7 @@ def work(tmp_path: Path) -> Work:
         detector="none",
         version=__version__,
         provenance={},
+        parameters={},
         witness=str(tmp_path),
     )
 

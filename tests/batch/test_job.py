@@ -99,6 +99,7 @@ def test_photos_with_several_none_and_broken(
         parameters = json.loads(row["parameters"])
         assert parameters["threshold"] == info.threshold
         assert parameters["detector_score_threshold"] == 0.4
+        assert parameters["provider"] == info.provider
 
 
 def test_columns_are_as_documented() -> None:

@@ -1,5 +1,6 @@
 """Groups of pictures to rows: each picture stands for itself, all faces of a group share calls of the network."""
 
+import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ class Scorer:
             ModelError: it cannot be loaded.
         """
         self._predictor = Predictor(model, threads=1)  # threads are spent on pictures, not within a call
-        self._detector, self._provenance = work.detector, work.provenance
+        self._detector = work.detector
+        parameters = {**work.parameters, "provider": self._predictor.info.provider}
+        self._provenance = {**work.provenance, "parameters": json.dumps(parameters, sort_keys=True)}
         self._schema = rows.schema_of(self._predictor.spec.labels)
         self._own = threading.local()
 

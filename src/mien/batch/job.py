@@ -150,6 +150,7 @@ class _Job:
         predictor = Predictor(path, threads=1)
         self.model = path.read_bytes()
         self._info = predictor.info.to_dict()
+        self._info.pop("provider", None)  # a worker may have another: each row says which
         detect.create(settings.detector)  # fetches what has to be fetched, once, and says what cannot be
         self.identity: dict[str, Any] = {}
         self.digest = ""
@@ -227,8 +228,8 @@ class _Job:
                 "model_sha256": str(info["sha256"]),
                 "mien_version": __version__,
                 "detector": self.settings.detector,
-                "parameters": json.dumps(self._parameters(), sort_keys=True),
             },
+            parameters=self._parameters(),
             witness=self._witness,
         )
 

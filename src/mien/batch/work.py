@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PLAN_FILE = "_plan"  # in the folder of parts; readers of Parquet folders pass over names with `_` in front
 JOB_FILE = "_job.json"
@@ -19,7 +20,8 @@ class Work:
     column: str | None  # of Parquet sources
     detector: str
     version: str  # mien's
-    provenance: Mapping[str, str]  # the last columns of every row
+    provenance: Mapping[str, str]  # the last columns of every row, but for `parameters`
+    parameters: Mapping[str, Any]  # to which the worker adds what ran its model
     witness: str | None = None  # a file of the source that the driver saw: a worker that does not must not go on
 
 
