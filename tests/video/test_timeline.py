@@ -13,9 +13,10 @@ from mien.labels import FER7
 from mien.video import timeline as timeline_module
 from mien.video.summary import Summary
 from mien.video.timeline import MOST_BINS, Timeline
-from mien.video.timeline_page import timeline_page
+from mien.video.timeline_page import timeline_page, write_page
 from mien.video.timeline_picture import clock, timeline_figure, write_picture
 from tests.video.conftest import coded, tracked
+from tests.web.browser import CHROMIUM
 
 HAPPY, SAD = FER7.index("happy"), FER7.index("sad")
 
@@ -126,6 +127,37 @@ def test_page_holds_all_and_asks_no_other_host() -> None:
 def test_page_without_faces() -> None:
     timeline, summary = crowd(0)
     assert "0 tracks" in timeline_page(timeline, summary, title="film.mp4")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs the system's Chromium")
+def test_page_in_a_browser(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    timeline, summary = crowd(2)
+    path = tmp_path / "timeline.html"
+    write_page(timeline, summary, path, title="film.mp4")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text))
+        page.on("request", lambda request: faults.extend([] if request.url.startswith(("file:", "data:")) else ["out"]))
+        page.goto(path.as_uri())
+        canvas = page.locator("canvas").first
+        size = canvas.bounding_box()
+        canvas.hover(position={"x": size["width"] * 0.5, "y": 40})
+        pointed = page.locator(".tip").first.inner_text()
+        page.keyboard.press("Tab")
+        canvas.focus()
+        page.keyboard.press("End")
+        last = page.locator(".tip").first.inner_text()
+        browser.close()
+    line = timeline.lines()[0]
+    middle = FER7[line.emotions[np.searchsorted(line.bins, line.bins[-1] // 2)]]
+    assert re.match(rf"0:0[34]\.\d +{middle}\n", pointed)
+    assert re.search(rf"{middle}\s+70 %", pointed)
+    assert last.startswith("0:07.8")
+    assert faults == []
 
 
 @pytest.mark.parametrize(

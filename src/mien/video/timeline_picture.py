@@ -49,6 +49,8 @@ def timeline_figure(timeline: Timeline, *, title: str) -> "Figure":
             axes.set_xlabel("time in the film", color=SOFT, fontsize=8.5)
         else:
             axes.tick_params(labelbottom=False)
+    note = "strip above: the emotion shown, pale where uncertain"
+    figure.text(MARGIN_IN / WIDTH_IN, 0.12 / height_in, note, ha="left", color=SOFT, fontsize=8)
     if (missing := timeline.known - len(lines)) > 0:
         note = f"and {missing} shorter track{'s' * (missing != 1)}"
         figure.text(1 - MARGIN_IN / WIDTH_IN, 0.12 / height_in, note, ha="right", color=SOFT, fontsize=8)
