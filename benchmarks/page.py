@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-PICTURES = PAGE.parent / "images"
 
 
 def replace_section(name: str, text: str, page: Path = PAGE) -> None:

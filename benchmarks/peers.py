@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from page import PAGE
 from peer_environments import PEERS, Environment, InstallError, Peer, prepare
 from peers_page import write_page
 
@@ -136,8 +137,15 @@ def start_all(
             running[peer.name] = (environment, Runner.start(environment, crops, count))
         except (InstallError, PeerError) as error:
             print(f"{peer.name}: not run: {error}", file=sys.stderr, flush=True)
-            failed.append({"name": peer.name, "what": peer.what, "version": peer.requirement, "not_run": str(error)})
+            reason = in_brief(str(error))
+            failed.append({"name": peer.name, "what": peer.what, "version": peer.requirement, "not_run": reason})
     return running, failed
+
+
+def in_brief(fault: str) -> str:
+    """One line of plain text without this user's folders."""
+    plain = " ".join(fault.replace(os.path.expanduser("~"), "~").encode("ascii", "ignore").decode().split())
+    return plain if len(plain) <= 300 else plain[:300] + " ..."
 
 
 def timings(running: dict[str, tuple[Environment, Runner]], rounds: int) -> dict[str, dict[str, list[float]]]:
@@ -224,6 +232,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=3, help="of each process (default 3)")
     parser.add_argument("--cache", type=Path, default=hub.home() / "peers", help="folder of the environments")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "peers.json")
+    parser.add_argument("--docs", type=Path, default=PAGE, help="the page that gets the section")
     parser.add_argument("--page", action="store_true", help="write the page from --output again, measure nothing")
     options = parser.parse_args()
     options.cache = options.cache.expanduser().resolve()
@@ -236,7 +245,7 @@ def main() -> None:
     """Measure, keep, write the page."""
     options = parse()
     if options.page:
-        write_page(json.loads(options.output.read_text(encoding="utf-8")))
+        write_page(json.loads(options.output.read_text(encoding="utf-8")), options.docs)
         return
     figures = measure(options)
     if options.limit or options.only:
@@ -244,7 +253,7 @@ def main() -> None:
         return
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    write_page(figures)
+    write_page(figures, options.docs)
 
 
 if __name__ == "__main__":

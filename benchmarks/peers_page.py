@@ -1,9 +1,10 @@
 """The section of docs/benchmarks.md that `benchmarks/peers.py` writes: bars, table, scatter plot."""
 
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from page import PICTURES, replace_section, table
+from page import replace_section, table
 
 from mien.evaluation.plots import ACCENT, DPI, INK, save
 
@@ -19,13 +20,13 @@ WHY = {
 }
 
 
-def write_page(figures: dict[str, Any]) -> None:
-    """Write the section and its picture."""
+def write_page(figures: dict[str, Any], page: Path) -> None:
+    """Write the section of `page`, and its picture in `images` beside it."""
     measured = [peer for peer in figures["peers"] if "not_run" not in peer]
-    save(scatter(measured), PICTURES / "peers")
+    save(scatter(measured), page.parent / "images" / "peers")
     parts = [intro(figures), main_table(measured), *not_run(figures["peers"])]
     parts += ["![Accuracy over throughput of mien and its peers](images/peers.png)", "### Bars\n", bars(figures)]
-    replace_section("peers", "\n\n".join(parts))
+    replace_section("peers", "\n\n".join(parts), page)
 
 
 def intro(figures: dict[str, Any]) -> str:

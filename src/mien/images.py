@@ -1,10 +1,11 @@
 """Pictures in: any source becomes one kind of array, `(H, W, 3)` RGB uint8, upright, and inside limits."""
 
 import io
+import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -41,6 +42,7 @@ UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError),
     *(RuntimeError, zlib.error, struct.error),
@@ -60,6 +62,67 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A picture that may have been decoded at a fraction of its size, and can still be had whole.
+
+    Coordinates of `image` times `scale_xy` are coordinates of the whole picture.
+    """
+
+    image: Image
+    width: int  # of the whole picture, upright
+    height: int
+    _encoded: tuple[str, bytes, Limits] | None = field(default=None, repr=False)  # where `image` is reduced
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether the file holds more detail than `image`."""
+        return self._encoded is not None
+
+    @property
+    def scale_xy(self) -> NDArray[np.float32]:
+        """`(2,)`, at least 1."""
+        return np.array([self.width / self.image.shape[1], self.height / self.image.shape[0]], np.float32)
+
+    def whole(self) -> Image:
+        """The picture at its full size; decoded at each call.
+
+        Raises:
+            ImageError: the file is damaged in a way that its reduced form did not show.
+        """
+        if self._encoded is None:
+            return self.image
+        name, data, limits = self._encoded
+        with _opened(name, data, limits) as picture:
+            return _decode(picture, name, limits)
+
+
+def read_photo(source: Source, *, limits: Limits = DEFAULT_LIMITS, side_px: int | None = None) -> Photo:
+    """Read a picture as `read_image` does; a JPEG's longer side may come out shorter, but not under `side_px`.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size by leaving out the fine coefficients of its 8 x 8 blocks, which
+    saves most of the work; other formats, arrays and PIL images, and everything without `side_px`, stay whole.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    if side_px is None or isinstance(source, (np.ndarray, PIL.Image.Image)):
+        image = read_image(source, limits=limits)
+        return Photo(image, image.shape[1], image.shape[0])
+    name, data = _read_bytes(source, limits)
+    with _opened(name, data, limits) as picture:
+        _check_size(name, *picture.size, limits)
+        width, height = picture.size
+        ratio = side_px / max(width, height)
+        if ratio < 1:
+            picture.draft(None, (math.ceil(width * ratio), math.ceil(height * ratio)))  # no-op unless it is a JPEG
+        reduced = picture.size != (width, height)
+        if _orientation(picture) in SIDEWAYS:
+            width, height = height, width
+        image = _decode(picture, name, limits if not reduced else replace(limits, min_side_px=1))
+    return Photo(image, width, height, (name, data, limits) if reduced else None)
+
+
 def read_image(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Image:
     """Read a picture as `(H, W, 3)` RGB uint8, upright by its EXIF orientation.
 
@@ -76,15 +139,7 @@ def read_image(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Image:
         name = str(getattr(source, "filename", "")) or "the PIL image"
         return _decode(source, name, limits)
     name, data = _read_bytes(source, limits)
-    try:
-        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name}: {_too_large(limits)}") from error
-    except PIL.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: {_not_a_picture(data)}") from error
-    except DAMAGE as error:
-        raise ImageError(f"{name}: damaged ({error}): save or copy it again") from error
-    with picture:
+    with _opened(name, data, limits) as picture:
         return _decode(picture, name, limits)
 
 
@@ -147,6 +202,22 @@ def _read_path(name: str, limits: Limits) -> bytes:
         raise ImageError(f"{name}: may not be read: check its permissions") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise ImageError(f"{name!r}: cannot be read ({error}): check the path") from error
+
+
+def _opened(name: str, data: bytes, limits: Limits) -> PIL.Image.Image:
+    """The picture in `data` with its header read; `name` stands for it in errors.
+
+    Raises:
+        ImageError: it is no picture that mien reads, or its header is damaged or tells of too many pixels.
+    """
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name}: {_too_large(limits)}") from error
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: {_not_a_picture(data)}") from error
+    except DAMAGE as error:
+        raise ImageError(f"{name}: damaged ({error}): save or copy it again") from error
 
 
 def _not_a_picture(data: bytes) -> str:

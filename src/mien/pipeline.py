@@ -11,9 +11,11 @@ from mien import __version__, hub
 from mien.bundle import ModelSpec
 from mien.faces import align, detect, quality
 from mien.faces.detections import Detections, Detector
-from mien.images import DEFAULT_LIMITS, Limits, Source, read_image, source_name
+from mien.images import DEFAULT_LIMITS, Limits, Photo, Source, read_photo, source_name
 from mien.results import Face, Image, Prediction
 from mien.runtime.predictor import Predictor
+
+DETAIL_RATIO = 1.5  # pixels of a reduced picture that a crop's pixel wants each way: under it the whole one is decoded
 
 
 class Analyzer:
@@ -51,15 +53,16 @@ class Analyzer:
         """
         return self.analyze_many([image])[0]
 
-    def analyze_many(self, images: Sequence[Source]) -> list[list[Face]]:
+    def analyze_many(self, images: Sequence[Source | Photo]) -> list[list[Face]]:
         """Faces of each picture; all faces of all pictures share one call of the network.
 
         Raises:
-            ImageError: one of the pictures cannot be read; use `images.read_image` first to tell which.
+            ImageError: one of the pictures cannot be read; use `Analyzer.read` first to tell which.
         """
-        pictures = [read_image(image, limits=self.limits) for image in images]
-        found = self.detector.detect(pictures)
-        crops = [self.crops(picture, faces) for picture, faces in zip(pictures, found, strict=True)]
+        photos = [image if isinstance(image, Photo) else self.read(image) for image in images]
+        seen = self.detector.detect([photo.image for photo in photos])
+        crops = [self._crops_of(photo, faces) for photo, faces in zip(photos, seen, strict=True)]
+        found = [_enlarged(faces, photo) for faces, photo in zip(seen, photos, strict=True)]
         every = np.concatenate([np.empty((0, *self.spec.input.size_hw, 3), np.uint8), *crops])
         probabilities = self.predict_crops(every)
         starts = np.cumsum([0, *map(len, crops)])
@@ -67,6 +70,14 @@ class Analyzer:
             self.faces(faces, crops_of_one, probabilities[start : start + len(faces)])
             for faces, crops_of_one, start in zip(found, crops, starts, strict=False)
         ]
+
+    def read(self, image: Source) -> Photo:
+        """A picture as `analyze_many` reads it: a JPEG no larger than the detector needs it, where that saves work.
+
+        Raises:
+            ImageError: the picture cannot be read, or is outside the limits.
+        """
+        return read_photo(image, limits=self.limits, side_px=getattr(self.detector, "max_side_px", None))
 
     def predict_crops(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities `(N, K)` of upright crops, `(N, H, W)` grey or `(N, H, W, 3)` RGB uint8, without detection.
@@ -88,6 +99,21 @@ class Analyzer:
         crops = [align.crop_box(image, box_xyxy, size_hw) for box_xyxy in found.boxes_xyxy]
         return np.stack(crops) if crops else np.empty((0, *size_hw, 3), np.uint8)
 
+    def _crops_of(self, photo: Photo, seen: Detections) -> NDArray[np.uint8]:
+        """Crops of the faces `seen` in the photo's image, cut from the whole picture where that image lacks detail."""
+        if photo.is_reduced and len(seen) and self._lacks_detail(seen):
+            return self.crops(photo.whole(), _enlarged(seen, photo))
+        return self.crops(photo.image, seen)
+
+    def _lacks_detail(self, seen: Detections) -> bool:
+        """Whether a crop would have nearly as many pixels as the face has in the picture, or more."""
+        size_hw = self.spec.input.size_hw
+        if seen.landmarks is not None:
+            scales = np.hypot(*align.similarities(seen.landmarks, self.spec.landmarks, size_hw)[:, :, 0].T)
+        else:
+            scales = max(size_hw) / (seen.boxes_xyxy[:, 2:] - seen.boxes_xyxy[:, :2]).max(axis=1)
+        return bool((scales * DETAIL_RATIO > 1).any())
+
     def faces(self, found: Detections, crops: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> list[Face]:
         """Results of F detections with their `(F, h, w, 3)` crops and the `(F, K)` probabilities of these."""
         faces = []
@@ -105,6 +131,14 @@ class Analyzer:
             )
             faces.append(face)
         return faces
+
+
+def _enlarged(seen: Detections, photo: Photo) -> Detections:
+    """Faces of the photo's image in coordinates of the whole picture."""
+    if not photo.is_reduced:
+        return seen
+    landmarks = None if seen.landmarks is None else seen.landmarks * photo.scale_xy
+    return Detections(seen.boxes_xyxy * np.tile(photo.scale_xy, 2), landmarks, seen.scores)
 
 
 def load(

@@ -66,7 +66,7 @@ def test_json_is_stable(predict_crops: Run, crop: Path, tiny_onnx: Path) -> None
     assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert list(face["quality"]) == ["size_px", "blur", "tilt_deg", "turn_ratio"]
     assert list(entry["model"]) == [
-        *("name", "sha256", "temperature", "threshold", "precision", "licence", "detector", "version")
+        *("name", "sha256", "temperature", "threshold", "precision", "licence", "provider", "detector", "version")
     ]
     assert entry["model"]["detector"] == "none"
 

@@ -15,8 +15,9 @@ from mien.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     from mien.cli.writers import Writer
+    from mien.images import Photo
     from mien.pipeline import Analyzer
-    from mien.results import Face, Image
+    from mien.results import Face
 
 BATCH_IMAGES = 16  # share one call of the network
 BATCH_PIXELS = 16_000_000  # of decoded pictures in memory at a time; a single picture may be larger
@@ -111,25 +112,23 @@ def _predict(
     return done
 
 
-def _results(analyzer: "Analyzer", files: Sequence[Found]) -> "Iterator[tuple[Image, list[Face]] | ImageError]":
-    """For each file its picture and faces, or what is wrong with it; pictures share calls in batches."""
-    for batch in _batches(files):
-        pictures = [picture for picture in batch if not isinstance(picture, ImageError)]
-        faces = iter(analyzer.analyze_many(pictures))
-        yield from (picture if isinstance(picture, ImageError) else (picture, next(faces)) for picture in batch)
+def _results(analyzer: "Analyzer", files: Sequence[Found]) -> "Iterator[tuple[Photo, list[Face]] | ImageError]":
+    """For each file its photo and faces, or what is wrong with it; pictures share calls in batches."""
+    for batch in _batches(analyzer, files):
+        photos = [photo for photo in batch if not isinstance(photo, ImageError)]
+        faces = iter(analyzer.analyze_many(photos))
+        yield from (photo if isinstance(photo, ImageError) else (photo, next(faces)) for photo in batch)
 
 
-def _batches(files: Sequence[Found]) -> "Iterator[list[Image | ImageError]]":
+def _batches(analyzer: "Analyzer", files: Sequence[Found]) -> "Iterator[list[Photo | ImageError]]":
     """Decoded pictures, or what is wrong with them, in groups that fit in memory."""
-    from mien.images import read_image
-
-    batch: list[Image | ImageError] = []
+    batch: list[Photo | ImageError] = []
     pixels = 0
     for found in files:
         try:
-            picture = read_image(found.path)
-            pixels += picture.shape[0] * picture.shape[1]
-            batch.append(picture)
+            photo = analyzer.read(found.path)
+            pixels += photo.image.shape[0] * photo.image.shape[1]
+            batch.append(photo)
         except ImageError as error:
             batch.append(error)
         if len(batch) == BATCH_IMAGES or pixels >= BATCH_PIXELS:
@@ -142,7 +141,7 @@ def _batches(files: Sequence[Found]) -> "Iterator[list[Image | ImageError]]":
 def _deliver(
     analyzer: "Analyzer",
     found: Found,
-    result: "tuple[Image, list[Face]] | ImageError",
+    result: "tuple[Photo, list[Face]] | ImageError",
     *,
     writer: "Writer",
     target: Path | None,
@@ -155,15 +154,15 @@ def _deliver(
     """
     if isinstance(result, ImageError):
         raise result
-    picture, faces = result
+    photo, faces = result
     if strict and not faces:
         raise ImageError(f"{found.path}: no face found: give a picture with an upright face of 20 pixels or more")
     if target is not None:
         from mien.annotate import annotate
         from mien.images import write_image
 
-        write_image(annotate(picture, faces), target)
-    writer.write(analyzer.describe(found.path, faces, width=picture.shape[1], height=picture.shape[0]))
+        write_image(annotate(photo.whole(), faces), target)
+    writer.write(analyzer.describe(found.path, faces, width=photo.width, height=photo.height))
 
 
 def _made(folder: Path) -> Path:

@@ -4,9 +4,11 @@ Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intell
 Weights: MIT, from the OpenCV Zoo.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Self
 
 import cv2
 import numpy as np
@@ -37,16 +39,24 @@ class YuNet:
             self._net = _load(weights, score_threshold)
         except (OSError, cv2.error) as error:
             raise ModelError(f"{path} cannot be read as the YuNet model ({error}): delete it and try again") from error
-        self._max_side_px = max_side_px
-        self._lock = Lock()  # the input size is a state of the object
+        self.score_threshold = score_threshold
+        self.max_side_px = max_side_px
+        self._lock = Lock()  # input size and threshold are a state of the object
+
+    def at_threshold(self, score_threshold: float) -> Self:
+        """The same network with another threshold, sharing its weights."""
+        other = copy.copy(self)
+        other.score_threshold = score_threshold
+        return other
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Faces of each picture; see `Detector.detect`."""
-        return [scan(image, self._detect_once, max_side_px=self._max_side_px) for image in images]
+        return [scan(image, self._detect_once, max_side_px=self.max_side_px) for image in images]
 
     def _detect_once(self, image: Image) -> Detections:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)  # trained on OpenCV's channel order
         with self._lock:
+            self._net.setScoreThreshold(self.score_threshold)
             self._net.setInputSize(image.shape[1::-1])
             _, rows = self._net.detect(bgr)
         if rows is None:
