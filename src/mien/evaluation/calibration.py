@@ -67,13 +67,23 @@ def cross_fit(logits: Logits, targets: Ints, *, seed: int = 0) -> CrossFit:
     Raises:
         ValueError: there are fewer than two images.
     """
+    temperatures, probabilities = cross_fitted(logits, targets, seed=seed)
+    return CrossFit(temperatures, log_loss(probabilities, targets), reliability(probabilities, targets).ece)
+
+
+def cross_fitted(logits: Logits, targets: Ints, *, seed: int = 0) -> tuple[tuple[float, float], NDArray[np.float32]]:
+    """The two temperatures of `cross_fit`, and the probabilities `(N, K)` of each image with the other half's.
+
+    Raises:
+        ValueError: there are fewer than two images.
+    """
     order = np.random.default_rng(seed).permutation(len(targets))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     first, second = (fit_temperature(logits[half], targets[half]) for half in halves)
     probabilities = np.empty(logits.shape, np.float32)
     probabilities[halves[1]] = softmax(logits[halves[1]].astype(np.float32), temperature=first)
     probabilities[halves[0]] = softmax(logits[halves[0]].astype(np.float32), temperature=second)
-    return CrossFit((first, second), log_loss(probabilities, targets), reliability(probabilities, targets).ece)
+    return (first, second), probabilities
 
 
 def choose_threshold(confidence: Floats, *, coverage: float = DEFAULT_COVERAGE) -> float:

@@ -74,7 +74,7 @@ def confusion_figure(confusion: Ints, labels: Sequence[str], *, show: Literal["c
     return figure
 
 
-def reliability_figure(bins: Reliability) -> "Figure":
+def reliability_figure(bins: Reliability, *, title: str = "Reliability") -> "Figure":
     """Accuracy of each confidence bin against the diagonal, with the share of images in each bin below.
 
     Raises:
@@ -93,14 +93,14 @@ def reliability_figure(bins: Reliability) -> "Figure":
     top.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=INK, markersize=3.5, label="mean confidence")
     top.set_ylabel("accuracy")
     top.set_ylim(0, 1)
-    top.set_title(f"Reliability, ECE {100 * bins.ece:.1f} %")
+    top.set_title(f"{title}, ECE {100 * bins.ece:.1f} %")
     top.legend(loc="upper left", frameon=False)
     bottom.bar(left, 100 * bins.counts / bins.counts.sum(), width, align="edge", color=SOFT, edgecolor=ACCENT)
     bottom.set_xlabel("confidence (probability of the predicted class)")
     bottom.set_ylabel("% of images")
     bottom.set_xlim(0, 1)
     for axes in (top, bottom):
-        _open_frame(axes)
+        open_frame(axes)
     return figure
 
 
@@ -128,7 +128,7 @@ def coverage_figure(curve: CoverageCurve, *, threshold: float = 0.0) -> "Figure"
     axes.set_xlabel("coverage: % of images kept, the most confident first")
     axes.set_ylabel("accuracy of those, %")
     axes.set_title("Accuracy against coverage")
-    _open_frame(axes)
+    open_frame(axes)
     return figure
 
 
@@ -186,7 +186,8 @@ def _on(share: float) -> str:
     return "white" if share > 0.62 else INK
 
 
-def _open_frame(axes: "Axes") -> None:
+def open_frame(axes: "Axes") -> None:
+    """Two sides of a frame, and faint lines to read heights by."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

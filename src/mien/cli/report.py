@@ -1,0 +1,108 @@
+"""`mien report`: one page about one or several models."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.cli.evaluate import SplitName, counting
+from mien.cli.labelled import Labelled, load_labelled
+from mien.cli.opened import CHECKPOINTS, Opened, open_model
+from mien.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from mien.evaluation.report import History, Subject
+
+
+def command(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, checkpoints, .onnx files or names.", show_default=False),
+    ],
+    *,
+    data: Annotated[
+        Path, typer.Option(help="Prepared data set, or a folder with one sub-folder a class.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page and its parts go.", show_default=False)
+    ],
+    split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.VALIDATION,
+    faces: Annotated[
+        bool,
+        typer.Option("--faces/--no-faces", help="Show faces of the data set; without them a page can be published."),
+    ] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces of one call.")] = 256,
+) -> None:
+    """Write a page about models: curves, confusions, classes, calibration, ranking, and the faces they get wrong.
+
+    Several models stand side by side, with tests and intervals of their differences; the first one is what the others
+    are compared with. Prints the page's path.
+    """
+    require("matplotlib", "train")
+    from mien.cli.progress import Bar
+    from mien.evaluation.report import write_report
+
+    models = [open_model(run) for run in runs]
+    labelled = load_labelled(models[0], data, split.value, detector=None, count=counting)
+    names = _names(runs, models)
+    subjects = [_subject(*one, labelled, batch_size) for one in zip(runs, names, models, strict=True)]
+    try:
+        with Bar("drawing") as bar:
+            page = write_report(
+                subjects,
+                labelled.split.images,
+                output,
+                about=labelled.about,
+                show_faces=faces,
+                progress=bar.update,
+            )
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror or error}: name another --output") from error
+    typer.echo(page)
+    if labelled.unreadable:
+        raise typer.Exit(1)
+
+
+def _subject(run: str, name: str, opened: Opened, faces: Labelled, batch_size: int) -> "Subject":
+    """The model's answers about the faces, and how it was trained where that is known."""
+    from dataclasses import replace
+
+    from mien import __version__
+    from mien.evaluation import evaluate as ev
+    from mien.evaluation.report import Subject
+
+    spec = opened.spec
+    images = ev.renumber(faces.split, faces.labels, spec.labels)
+    with counting(f"evaluating {name}", len(images)) as advance:
+        found = ev.evaluate(opened.predict, images, labels=spec.labels, batch_size=batch_size, progress=advance)
+    about = {"tta": "none", "model": opened.about, "data": faces.about, "version": __version__}
+    twins = None if faces.training is None else ev.find_twins(images.images, faces.training.images)
+    evaluation = replace(found, threshold=spec.threshold, twins=twins, about=about)
+    history, why = _history(Path(run))
+    return Subject(name, evaluation, temperature=spec.temperature, history=history, no_history=why)
+
+
+def _history(path: Path) -> "tuple[History | None, str]":
+    """The epochs of a run or checkpoint, or why there are none."""
+    from mien.evaluation.report.history import history_of, read_history
+
+    if path.is_dir():
+        return read_history(path), "the run has finished no epoch"
+    if path.suffix in CHECKPOINTS:
+        from mien.training import checkpoint
+
+        state = checkpoint.load(path)
+        return history_of(state.history, keep="last"), "the checkpoint was written before an epoch had finished"
+    return None, "an .onnx file carries weights and no training history; name the run to see it"
+
+
+def _names(runs: Sequence[str], models: Sequence[Opened]) -> list[str]:
+    """What the report calls each: the folder's, file's or model's name, with its kind or number where two are alike."""
+    plain, kinds = [], []
+    for run, opened in zip(runs, models, strict=True):
+        path = Path(run)
+        kinds.append("run" if path.is_dir() else path.suffix.lstrip(".") or "packaged")
+        plain.append(path.resolve().name if path.is_dir() else path.stem or opened.spec.name)
+    named = [name if plain.count(name) == 1 else f"{name} ({kind})" for name, kind in zip(plain, kinds, strict=True)]
+    return [name if named.count(name) == 1 else f"{name} {named[: i + 1].count(name)}" for i, name in enumerate(named)]
