@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.onnx' -o -name '*.toml' -o -name '*.html' -o -name '*.css' -o -name '*.js')
 # the development install is editable, so it serves the demo too, and `make demo` after `make test` installs nothing
 INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
+# what private mode of the web app runs in the browser; without npm the app comes without that mode
+PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm
+WITH_PRIVATE := $(if $(shell command -v npm),$(PRIVATE))
 
-.PHONY: demo test lint soak wheel-check clean
+.PHONY: demo test lint soak wheel-check private clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)  ## analyse a real portrait; leaves an annotated picture and a heatmap in demo/
 	$(BIN)/mien demo --output demo
 
-test: $(VENV)/.dev  ## what a change must pass: 15 minutes at most on two cores
+test: $(VENV)/.dev $(WITH_PRIVATE)  ## what a change must pass: 15 minutes at most on two cores
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -21,14 +24,25 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-soak: $(VENV)/.dev  ## the long ones
+docs: $(VENV)/.dev  ## the documentation as a site in site/; strict, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+soak: $(VENV)/.dev $(WITH_PRIVATE)  ## the long ones
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
-wheel-check: $(VENV)/.dev  ## size of the base install, and a wheel that predicts without network
+wheel-check: $(VENV)/.dev $(WITH_PRIVATE)  ## size of the base install, and a wheel that predicts without network
 	$(BIN)/python .ci/wheel_check.py
 
+private: $(PRIVATE)  ## private mode's files from the npm registry, as web-build/package-lock.json pins them
+
+$(PRIVATE): web-build/package-lock.json web-build/copy.mjs
+	npm ci --prefix web-build --ignore-scripts --no-audit --no-fund
+	npm run build --prefix web-build
+	touch $@
+
 clean:  ## everything that these targets made, the environment included
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf web-build/node_modules src/mien/web/static/vendor
+	rm -rf $(VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

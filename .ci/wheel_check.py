@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PRIVATE = "mien/web/static/vendor/onnxruntime-web/"  # private mode: in the wheel where `make private` has run
 WORK = REPOSITORY / "build" / "wheel-check"
 MAX_INSTALL_MB = 450
 HEAVY = ("torch", "torchvision", "timm", "ray", "matplotlib", "av", "pyarrow", "sklearn", "captum")
@@ -100,6 +101,9 @@ def check_contents(wheel: Path) -> str:
     for wanted in IN_WHEEL:
         if not any(name.endswith(wanted) for name in names):
             raise CheckError(f"{wheel.name} holds no {wanted}")
+    for built in (REPOSITORY / "src" / PRIVATE).glob("*"):
+        if PRIVATE + built.name not in names:
+            raise CheckError(f"{wheel.name} holds no {PRIVATE}{built.name}, though it is built")
     strays = [name for name in names if not name.startswith(("mien/", "mien-")) or "__pycache__" in name]
     if strays:
         raise CheckError(f"{wheel.name} holds {strays[:5]}, which belong to no install")

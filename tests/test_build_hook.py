@@ -115,14 +115,17 @@ def test_without_index_the_message_names_the_cure(hook: ModuleType, wheelhouse: 
     assert "MIEN_CENTERFACE" in str(caught.value)
 
 
-@pytest.mark.parametrize(("version", "named"), [("standard", ["/src/mien/weights/centerface.onnx"]), ("editable", [])])
-def test_the_hook_names_the_file_to_hatchling(
+@pytest.mark.parametrize(
+    ("version", "named"),
+    [("standard", ["/src/mien/weights/centerface.onnx", "/src/mien/web/static/vendor/**"]), ("editable", [])],
+)
+def test_the_hook_names_the_files_to_hatchling(
     hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, named: list[str]
 ) -> None:
     local = tmp_path / "local.onnx"
     local.write_bytes(WEIGHTS)
     monkeypatch.setenv("MIEN_CENTERFACE", str(local))
-    plugin = hook.CenterFaceHook(str(tmp_path), {}, None, None, str(tmp_path), "wheel")
+    plugin = hook.MienHook(str(tmp_path), {}, None, None, str(tmp_path), "wheel")
     build_data: dict[str, Any] = {"artifacts": []}
     plugin.initialize(version, build_data)
     assert build_data["artifacts"] == named

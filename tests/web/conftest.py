@@ -1,14 +1,16 @@
 """A service without CenterFace: a tiny model behind a detector that always finds the same two faces."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 from flask.testing import FlaskClient
 from numpy.typing import NDArray
+from tests.web import browser
 
 from mien.faces.detections import Detections
 from mien.images import Limits
@@ -65,6 +67,22 @@ def make_client(tiny_onnx: Path) -> MakeClient:
 @pytest.fixture
 def client(make_client: MakeClient) -> FlaskClient:
     return make_client()
+
+
+@pytest.fixture(scope="module")
+def chromium(astronaut: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser whose camera shows a portrait that moves to and fro."""
+    from playwright import sync_api  # noqa: PLC0415 - for browser tests alone
+
+    film = browser.write_camera_video(astronaut, tmp_path_factory.mktemp("film") / "faces.mjpeg")
+    arguments = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    arguments.append("--disable-features=AutofillServerCommunication,OptimizationHints")  # Chromium's own calls home
+    with sync_api.sync_playwright() as session:
+        launched = session.chromium.launch(
+            executable_path=browser.CHROMIUM, args=[*arguments, f"--use-file-for-fake-video-capture={film}"]
+        )
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")

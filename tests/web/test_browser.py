@@ -15,7 +15,7 @@ from tests.web.conftest import Picture, served
 from mien.web import Settings, create_app
 from mien.web.service import Served
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+pytest.importorskip("playwright", reason="pip install playwright")
 pytestmark = pytest.mark.skipif(browsers.CHROMIUM is None, reason="apt-get install chromium")
 
 SHOTS = os.environ.get("MIEN_SCREENSHOTS")  # a folder: screenshots of every state are kept there
@@ -28,18 +28,6 @@ def address(tiny_onnx: Path) -> Iterator[str]:
     models = [served(tiny_onnx, name, settings=settings) for name in ("tiny", "other")]
     with browsers.running(create_app(settings, models=models)) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def chromium(astronaut: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    film = browsers.write_camera_video(astronaut, tmp_path_factory.mktemp("film") / "faces.mjpeg")
-    arguments = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with playwright.sync_playwright() as session:
-        browser = session.chromium.launch(
-            executable_path=browsers.CHROMIUM, args=[*arguments, f"--use-file-for-fake-video-capture={film}"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from flask_openapi3.openapi import OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mien import __version__
-from mien.web import api, errors, logs, pages, security
+from mien.web import api, errors, logs, pages, private, security
 from mien.web.schemas import Problem
 from mien.web.service import Served, load_models
 from mien.web.settings import Settings
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None, *, models: Sequence[Served] | N
     errors.register(app)
     app.register_api(api.blueprint)
     app.register_blueprint(pages.blueprint)
+    app.register_blueprint(private.blueprint)
     app.extensions["mien.openapi"] = document(app, token=settings.token is not None)
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]

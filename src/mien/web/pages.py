@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, current_app, render_template, send_file
 
 from mien import __version__
-from mien.web import samples
+from mien.web import private, samples
 from mien.web.errors import Problem
 
 blueprint = Blueprint("pages", __name__)
@@ -22,6 +22,7 @@ def _frame(here: str) -> dict[str, object]:
         "needs_token": shared.settings.token is not None,
         "max_bytes": shared.settings.max_request_bytes,
         "max_faces": shared.settings.max_faces,
+        "private": private.available(),
     }
 
 

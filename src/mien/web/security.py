@@ -8,12 +8,14 @@ from werkzeug.exceptions import TooManyRequests
 
 from mien.web.edge import REFUSED
 from mien.web.errors import Problem, response_of
+from mien.web.private import WORKER_SCRIPTS
 from mien.web.settings import Settings, is_loopback
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
+        "worker-src 'self'",
         "style-src 'self'",
         "img-src 'self' blob: data:",  # data: the crops that /explain answers with
         "connect-src 'self'",
@@ -24,6 +26,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; base-uri 'none'; frame-ancestors 'none'"
+"""Of private mode's worker: it may compile WebAssembly, and it may connect to nothing, this service included."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -31,6 +35,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=(), display-capture=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",  # with the line above: lets private mode's WebAssembly use threads
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 GUARDED = ("/api/", "/metrics")
@@ -55,6 +60,8 @@ def register(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def add_headers(response: Response) -> Response:
+        if request.path in WORKER_SCRIPTS:
+            response.headers["Content-Security-Policy"] = WORKER_POLICY
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         if request.path.startswith(GUARDED) or response.status_code >= 400:

@@ -122,7 +122,7 @@ export class Card {
         h("div", {}, h("p", { class: "face-number" }, heading), h("h3", {}, sign(face.emotion), verdict(face)), remarks(face))),
       h("div", { class: several ? "compare" : "" },
         ...this.answers.map(({ model }, place) => bars(faces[place], several ? model.name : null))),
-      more, maps);
+      ...(this.answers[0].model.methods.length ? [more, maps] : []));
   }
 
   crop(face) {

@@ -6,15 +6,18 @@ import { announce, h } from "./dom.js";
 import { cameraWords } from "./snapshot.js";
 import { colour, look, percent, resolvedColour, sign } from "./emotions.js";
 import { overlayOf } from "./heatcolour.js";
+import { analyzePrivately, followSwitch, isPrivate } from "./private.js";
 
 const FRAME_WIDTH = 640; // of what is sent; detection looks at 320
 const JPEG_QUALITY = 0.8;
 const RATE_WINDOW = 20; // answers over which rate and latency are averaged
 const WAIT_AFTER_FAULT_MS = 1000;
+const SCROLL_S = 0.1;
 
 const $ = (id) => document.getElementById(id);
 const view = $("view");
 const overlay = $("overlay");
+const frame = new OffscreenCanvas(640, 480); // what is analysed
 const stage = $("stage");
 const people = $("people");
 const problem = $("problem");
@@ -26,6 +29,8 @@ let tracker = new Tracker();
 let selected = null; // number of the face whose timeline is shown
 let recent = []; // {atS, latencyMs}
 let tracks = [];
+let scrolledS = 0; // when the timeline was last drawn
+let frames = 0; // answers since the camera was started
 let explanation = null; // maps of the face that is shown, in evidence mode
 const timeline = new Timeline($("timeline"));
 const entries = new Map(); // track id -> its entry in the list
@@ -33,18 +38,24 @@ const startedAt = performance.now();
 const models = api.models();
 models.then(offerModels, (error) => show(error.message));
 
+const WHERE = $("where").textContent;
+
 const nowS = () => (performance.now() - startedAt) / 1000;
 
 function offerModels(loaded) {
   $("model").replaceChildren(...loaded.map(({ name }) => h("option", { value: name }, name)));
-  $("model-row").hidden = loaded.length < 2;
-  $("model").addEventListener("change", () => offerEvidence(loaded));
-  offerEvidence(loaded);
+  const offer = () => {
+    $("model-row").hidden = loaded.length < 2 || isPrivate();
+    offerEvidence(loaded);
+  };
+  $("model").addEventListener("change", offer);
+  document.addEventListener("mien-private", offer);
+  offer();
 }
 
 function offerEvidence(loaded) {
   const model = loaded.find(({ name }) => name === $("model").value) ?? loaded[0];
-  buttons.evidence.hidden = !model.methods.includes("cam");
+  buttons.evidence.hidden = !model.methods.includes("cam") || isPrivate(); // the server makes the maps
   if (buttons.evidence.hidden) press(buttons.evidence, false);
 }
 
@@ -59,15 +70,16 @@ async function start() {
   }
   view.srcObject = stream;
   await view.play();
-  stage.style.setProperty("--ratio", String(view.videoWidth / view.videoHeight));
+  fit();
   stage.classList.add("on");
   buttons.start.textContent = "Stop camera";
   buttons.freeze.disabled = false;
   frozen = false;
+  frames = 0;
   tracker = new Tracker();
   announce("The camera is on");
   loop(stream);
-  requestAnimationFrame(paint);
+  requestAnimationFrame(scroll);
 }
 
 function stop() {
@@ -79,6 +91,7 @@ function stop() {
   buttons.freeze.disabled = true;
   press(buttons.freeze, false);
   tracks = [];
+  paint();
   $("rate").textContent = $("latency").textContent = "–";
   announce("The camera is off");
 }
@@ -116,22 +129,35 @@ function change() {
 }
 
 async function step() {
-  const frame = grab();
-  const blob = await frame.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+  frame.getContext("2d").drawImage(view, 0, 0, frame.width, frame.height);
   const sentS = nowS();
-  const options = { model: $("model").value || undefined, detection: "fast" };
-  const evidence = buttons.evidence.getAttribute("aria-pressed") === "true" && tracks.length > 0;
-  const result = evidence ? await explained(blob, options) : await api.analyze(blob, "frame.jpg", options);
-  if (!evidence) explanation = null;
+  const result = isPrivate() ? await answeredHere() : await answeredByServer();
   if (!stream || frozen) return;
+  frames += 1;
+  stage.dataset.frames = frames;
   tracks = tracker.update(result.faces, sentS);
   timeline.add(tracks, sentS);
   recent = [...recent, { atS: nowS(), latencyMs: 1000 * (nowS() - sentS) }].slice(-RATE_WINDOW);
   list();
+  paint();
   const [first, last] = [recent[0], recent.at(-1)];
   if (recent.length > 1) $("rate").textContent = `${((recent.length - 1) / (last.atS - first.atS)).toFixed(1)} per second`;
   $("latency").textContent = `${Math.round(recent.reduce((sum, { latencyMs }) => sum + latencyMs, 0) / recent.length)} ms`;
   buttons.save.disabled = timeline.rows.length === 0;
+}
+
+async function answeredHere() {
+  explanation = null;
+  return analyzePrivately(frame.transferToImageBitmap(), "fast");
+}
+
+async function answeredByServer() {
+  const blob = await frame.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+  const options = { model: $("model").value || undefined, detection: "fast" };
+  const evidence = buttons.evidence.getAttribute("aria-pressed") === "true" && tracks.length > 0;
+  if (evidence) return explained(blob, options);
+  explanation = null;
+  return api.analyze(blob, "frame.jpg", options);
 }
 
 /** The result and the CAM of the surest face, for what it looks like. */
@@ -149,25 +175,33 @@ async function explained(blob, options) {
   }
 }
 
-function grab() {
+/** Sizes of what is sent and drawn; a phone that is turned changes them. */
+function fit() {
+  if (view.videoWidth === 0) return;
   const width = Math.min(FRAME_WIDTH, view.videoWidth);
-  const canvas = new OffscreenCanvas(width, Math.round((view.videoHeight * width) / view.videoWidth));
-  canvas.getContext("2d").drawImage(view, 0, 0, canvas.width, canvas.height);
-  overlay.width = canvas.width;
-  overlay.height = canvas.height;
-  return canvas;
+  const height = Math.round((view.videoHeight * width) / view.videoWidth);
+  for (const canvas of [overlay, frame]) [canvas.width, canvas.height] = [width, height];
+  stage.style.setProperty("--ratio", String(width / height));
 }
 
-/** Draws what is known over the picture, once a display frame. */
+/** Draws what is known over the picture: once an answer, since nothing changes in between. */
 function paint() {
   const context = overlay.getContext("2d");
   context.clearRect(0, 0, overlay.width, overlay.height);
   if (!stream) return;
   if (explanation) drawEvidence(context);
   for (const track of tracks) drawTrack(context, track);
-  const shown = tracks.find(({ id }) => id === selected) ?? tracks[0];
-  if (!frozen) timeline.draw(shown?.id ?? selected, nowS());
-  requestAnimationFrame(paint);
+}
+
+/** Moves the timeline on, ten times a second: more is work for a device that may run the model too. */
+function scroll() {
+  if (!stream) return;
+  if (!frozen && nowS() - scrolledS >= SCROLL_S) {
+    scrolledS = nowS();
+    const shown = tracks.find(({ id }) => id === selected) ?? tracks[0];
+    timeline.draw(shown?.id ?? selected, scrolledS);
+  }
+  requestAnimationFrame(scroll);
 }
 
 function drawEvidence(context) {
@@ -269,6 +303,12 @@ function show(words) {
   problem.hidden = words === "";
 }
 
+followSwitch((on) => {
+  $("where").textContent = on ? "Pictures, times and numbers stay in this tab." : WHERE;
+  recent = [];
+  document.dispatchEvent(new Event("mien-private"));
+});
+view.addEventListener("resize", fit);
 buttons.start.addEventListener("click", start);
 buttons.evidence.addEventListener("click", () => press(buttons.evidence, buttons.evidence.getAttribute("aria-pressed") !== "true"));
 buttons.freeze.addEventListener("click", () => {

@@ -4,6 +4,7 @@ import { openCamera } from "./snapshot.js";
 import { announce, h } from "./dom.js";
 import { Card } from "./card.js";
 import { showSureness } from "./sureness.js";
+import { analyzePrivately, followSwitch, isPrivate } from "./private.js";
 
 const results = document.getElementById("results");
 const drop = document.getElementById("drop");
@@ -33,6 +34,7 @@ function motion() {
 async function analyse(file, card) {
   if (!card.element.isConnected) return; // removed while it waited
   try {
+    if (isPrivate()) return await analysePrivately(file, card);
     if (file.size > limitBytes) throw new api.ApiError(tooLarge(file), "too-large", 0);
     const models = await loaded;
     await card.loadPicture();
@@ -45,6 +47,16 @@ async function analyse(file, card) {
     announce(`${card.name}: ${error.message}`);
     if (!(error instanceof api.ApiError)) throw error;
   }
+}
+
+/** The same without the server: what the browser cannot read stays unread. */
+async function analysePrivately(file, card) {
+  await card.loadPicture();
+  if (!card.bitmap) throw new api.ApiError(`${card.name}: this browser cannot read it, and private mode sends it nowhere else`, "unreadable-image", 0);
+  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+  const result = await analyzePrivately(bitmap, "full");
+  card.show(0, { name: "default", methods: [] }, result, [null]);
+  announce(card.summary());
 }
 
 /** A busy service gets two more tries. */
@@ -63,6 +75,10 @@ function tooLarge(file) {
   const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
   return `This file has ${megabytes(file.size)}; up to ${megabytes(limitBytes)} are allowed. Save it smaller and try again.`;
 }
+
+followSwitch((on) => {
+  document.getElementById("where").hidden = on;
+});
 
 document.getElementById("choose").addEventListener("click", () => fileInput.click());
 for (const input of [fileInput, captureInput]) {
