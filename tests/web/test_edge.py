@@ -1,15 +1,16 @@
 import asyncio
 import io
 import json
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from tests.web.conftest import MakeClient
+from tests.web.conftest import MakeClient, Picture
 
-from mien.web import edge
+from mien.web import edge, service
 from mien.web.edge import Edge, environ_of
 
 
@@ -48,13 +49,22 @@ class Wire:
         self.answer = status, dict(headers), body
 
 
-def ask(client: FlaskClient, wire: Wire, **head: Any) -> tuple[int, dict[str, str], bytes]:
+def edge_of(client: FlaskClient) -> Edge:
     app: Any = client.application
-    around = Edge(app, app.extensions["mien"].settings, threads=2)
+    return Edge(app, app.extensions["mien"].settings, app.extensions["mien"].gate)
+
+
+def ask(client: FlaskClient, wire: Wire, **head: Any) -> tuple[int, dict[str, str], bytes]:
+    around = edge_of(client)
     asyncio.run(around.__rsgi__(Head(**head), wire))
     assert around._held_bytes == 0
     assert wire.answer is not None
     return wire.answer
+
+
+def multipart(data: bytes) -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    return head + data + b"\r\n--b--\r\n"
 
 
 def kind(body: bytes) -> str:
@@ -94,6 +104,43 @@ def test_bodies_share_a_bound(client: FlaskClient, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(edge, "BODIES_BYTES", 1500)
     status, answered, content = ask(client, Wire(b"x" * 1000, b"x" * 1000))
     assert (status, kind(content), answered["retry-after"]) == (503, "busy", "1")
+
+
+def test_a_full_queue_refuses_at_once_and_holds_up_nobody_else(
+    make_client: MakeClient, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two analyses are let in and cannot go on; the third is refused unparsed, and other addresses are answered."""
+    go_on = threading.Event()
+    analyze = service.analyze
+
+    def patient(*arguments: Any) -> Any:
+        assert go_on.wait(30)
+        return analyze(*arguments)
+
+    monkeypatch.setattr(service, "analyze", patient)
+    client = make_client(max_running=1, max_waiting=1, max_wait_s=30)
+    around = edge_of(client)
+    analyses = [Wire(multipart(picture())) for _ in range(3)]
+    health = Wire()
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+
+    async def crowd() -> None:
+        asked = [asyncio.create_task(around.__rsgi__(Head(headers=headers), wire)) for wire in analyses[:2]]
+        while around._in_flight < 2:
+            await asyncio.sleep(0.01)
+        await around.__rsgi__(Head(headers=headers), analyses[2])
+        await around.__rsgi__(Head(method="GET", path="/healthz"), health)
+        assert [wire.answer for wire in analyses[:2]] == [None, None]
+        go_on.set()
+        await asyncio.gather(*asked)
+
+    asyncio.run(crowd())
+    assert [wire.answer and wire.answer[0] for wire in (*analyses, health)] == [200, 200, 503, 200]
+    refused = analyses[2].answer
+    assert refused
+    assert (kind(refused[2]), refused[1]["retry-after"]) == ("busy", "1")
+    assert "connection" not in refused[1]  # its body was read: the next request may come on it
+    assert around._in_flight == 0
 
 
 def test_environ() -> None:

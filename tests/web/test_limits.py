@@ -4,6 +4,7 @@ import struct
 import threading
 import time
 import zlib
+from contextlib import nullcontext
 
 import pytest
 from flask.testing import FlaskClient
@@ -89,6 +90,41 @@ def test_gate_serves_in_order_and_refuses_beyond_its_places() -> None:
         thread.join(10)
     assert order == [0, 1]
     assert gate.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "ahead", "refused"),
+    [
+        pytest.param(0.0, 3, False, id="nothing known yet"),
+        pytest.param(0.0, 4, True, id="no place"),
+        pytest.param(0.2, 2, False, id="0.3 s of wait"),
+        pytest.param(0.2, 3, False, id="0.5 s of wait"),
+        pytest.param(0.3, 3, True, id="0.75 s of wait"),
+        pytest.param(9.0, 0, False, id="a free service takes long work too"),
+    ],
+)
+def test_gate_forecasts_the_wait(usual_s: float, ahead: int, refused: bool) -> None:
+    gate = Gate(running=1, waiting=3, wait_s=0.6)
+    gate._usual_s = usual_s
+    with pytest.raises(Busy) if refused else nullcontext():
+        gate.forecast(ahead)
+
+
+def test_gate_learns_how_long_turns_take() -> None:
+    gate = Gate(running=1, waiting=3, wait_s=0.001)
+    for _ in range(3):
+        with gate.turn():
+            time.sleep(0.01)
+    with pytest.raises(Busy, match="No turn would come"):
+        gate.forecast(1)
+
+
+def test_a_wait_counts_from_the_arrival() -> None:
+    gate = Gate(running=1, waiting=1, wait_s=5)
+    with gate.turn(), pytest.raises(Busy), gate.turn(since=time.monotonic() - 6):
+        pass
+    with gate.turn(since=time.monotonic() - 2) as waited_s:
+        assert 2 <= waited_s < 3
 
 
 def test_gate_gives_up_when_no_turn_comes() -> None:

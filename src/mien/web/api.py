@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from mien.errors import ImageError
 from mien.results import Prediction
 from mien.web import schemas, service
+from mien.web.edge import ARRIVED
 from mien.web.errors import Problem, unreadable
 from mien.web.state import State
 from mien.web.uploads import Upload
@@ -49,7 +50,7 @@ def analyze(query: schemas.AnalyzeQuery, form: schemas.AnalyzeForm) -> Response:
         detail = f"{len(uploads)} pictures in one request: send {shared.settings.max_images} at most"
         raise Problem(413, detail, kind="too-many-images", title="Too many pictures in one request")
     deadline = service.Deadline(shared.settings.max_seconds)
-    with shared.gate.turn() as waited_s:
+    with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
         _note(waited_s=waited_s, images=len(uploads))
         analyzer = model.fast if query.detection == "fast" else model.full
         results: list[Prediction] = []
@@ -76,7 +77,7 @@ def explain(query: schemas.ExplainQuery, form: schemas.ExplainForm) -> Response:
     model = shared.model(query.model)
     upload = Upload(form.image)
     deadline = service.Deadline(shared.settings.max_seconds)
-    with shared.gate.turn() as waited_s:
+    with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
         _note(waited_s=waited_s, images=1)
         try:
             result, explained = service.explain_faces(

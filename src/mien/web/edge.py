@@ -2,10 +2,15 @@
 
 A WSGI application reads a body inside its thread, so a handful of slow clients would hold all threads. Here a request
 takes a thread only when its body is whole; Flask then finds it in memory.
+
+Analyses are let in or turned away here too, before a thread is taken and a form is unpacked, and they have threads of
+their own: however many come, pages, health checks and refusals are answered at once, and whoever is let in waits behind
+a few others at most. Granian itself holds nothing back: its limit of connections is far above these.
 """
 
 import asyncio
 import io
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -14,9 +19,12 @@ from urllib.parse import unquote_to_bytes
 from flask import Flask
 
 from mien.web.errors import Busy, Problem
+from mien.web.gate import Gate
 from mien.web.settings import Settings
 
 REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
+ARRIVED = "mien.arrived"  # key of the environ: `time.monotonic()` when the body was whole
+LIGHT_THREADS = 8  # for pages, health checks and refusals: milliseconds each
 BODIES_BYTES = 64_000_000  # of all bodies of a worker that are being read or wait for a thread
 
 
@@ -38,11 +46,14 @@ class Scope(Protocol):
 class Edge:
     """The RSGI application around a Flask one."""
 
-    def __init__(self, app: Flask, settings: Settings, *, threads: int) -> None:
-        """Answer with `app` in up to `threads` threads."""
+    def __init__(self, app: Flask, settings: Settings, gate: Gate) -> None:
+        """Answer with `app`, whose analyses pass `gate`."""
         self._app = app
         self._settings = settings
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="mien")
+        self._gate = gate
+        self._analyses = ThreadPoolExecutor(settings.max_running + settings.max_waiting, "mien-analysis")
+        self._light = ThreadPoolExecutor(LIGHT_THREADS, "mien-light")
+        self._in_flight = 0  # analyses that were let in and are not answered; touched by the event loop alone
         self._held_bytes = 0
 
     async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
@@ -56,23 +67,41 @@ class Edge:
             refused = Problem(408, f"the body did not come within {self._settings.max_upload_s:g} seconds")
         except Problem as problem:
             refused = problem
-        environ = environ_of(scope, b"" if refused else bytes(body))
-        if refused is not None:
-            environ[REFUSED] = refused
-        held = len(body)
-        del body
+        held, unread = len(body), refused is not None
         try:
-            loop = asyncio.get_running_loop()
-            status, headers, answer = await loop.run_in_executor(self._threads, self._call, environ)
+            environ = environ_of(scope, b"" if unread else bytes(body))
+            del body
+            if refused is not None:
+                environ[REFUSED] = refused
+            status, headers, answer = await self._answer(scope, environ)
         finally:
             self._held_bytes -= held
-        if refused is not None:
+        if unread:
             headers.append(("connection", "close"))  # the rest of the body is not waited for
         protocol.response_bytes(status, headers, answer)
 
+    async def _answer(self, scope: Scope, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Let Flask answer, in a thread of the analyses where it is one and is let in."""
+        environ[ARRIVED] = time.monotonic()
+        loop = asyncio.get_running_loop()
+        if scope.method != "POST" or not scope.path.startswith("/api/") or REFUSED in environ:
+            return await loop.run_in_executor(self._light, self._call, environ)
+        try:
+            self._gate.forecast(self._in_flight)
+        except Busy as busy:
+            environ[REFUSED] = busy
+            environ["wsgi.input"] = io.BytesIO()
+            return await loop.run_in_executor(self._light, self._call, environ)
+        self._in_flight += 1
+        try:
+            return await loop.run_in_executor(self._analyses, self._call, environ)
+        finally:
+            self._in_flight -= 1
+
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Finish what runs."""
-        self._threads.shutdown(wait=True)
+        self._analyses.shutdown(wait=True)
+        self._light.shutdown(wait=True)
 
     async def _read(self, scope: Scope, protocol: Any, body: bytearray) -> None:
         """Fill `body`; what it holds is counted, whole or not.

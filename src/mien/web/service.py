@@ -87,7 +87,7 @@ def load_models(settings: Settings) -> tuple[Served, ...]:
     fast = Surest(detect.create(settings.detector, max_side_px=settings.fast_side_px), settings.max_faces)
     served: list[Served] = []
     for name in settings.models:
-        predictor = Predictor(hub.resolve(name), threads=settings.threads)
+        predictor = Predictor(hub.resolve(name), threads=settings.threads or 1)
         analyzers = (Analyzer(predictor, full, limits=limits), Analyzer(predictor, fast, limits=limits))
         served.append(Served(_public_name(name, predictor, served), *analyzers))
     grey = np.full((480, 640, 3), 128, np.uint8)

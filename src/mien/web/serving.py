@@ -7,22 +7,23 @@ import tempfile
 import time
 import warnings
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 from granian import Granian
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
 from mien import hub
 from mien.runtime.predictor import Predictor
+from mien.runtime.session import available_cpus
 from mien.web import logs, metrics
 from mien.web.app import create_app
 from mien.web.edge import Edge
 from mien.web.settings import Settings
 
-SPARE_THREADS = 12  # of a worker: for pages, health and refusals while others wait for their turn
 CONNECTIONS = 1024  # of a worker at a time; further ones wait in the kernel's queue
 GRACE_S = 30  # for what is in flight when the service is told to stop
 CRASHES, CRASH_WINDOW_S = 10, 10.0  # more exits of workers in that time mean a fault that starting again cannot heal
@@ -61,8 +62,9 @@ def app_from_environment() -> Edge:
     if folder := os.environ.get(metrics.FOLDER):
         metrics.sweep_dead_workers(Path(folder))
     settings = Settings.from_environment()
-    threads = settings.max_running + settings.max_waiting + SPARE_THREADS
-    return Edge(create_app(settings), settings, threads=threads)
+    cv2.setNumThreads(settings.threads)  # or each worker's OpenCV takes all CPUs from the others
+    app = create_app(settings)
+    return Edge(app, settings, app.extensions["mien"].gate)
 
 
 def check_models(settings: Settings) -> list[str]:
@@ -77,6 +79,7 @@ def check_models(settings: Settings) -> list[str]:
 
 def serve(settings: Settings, address: Address) -> None:
     """Run until a signal ends it; requests in flight are finished first."""
+    settings = replace(settings, threads=settings.threads or max(1, available_cpus() // address.workers))
     if multiprocessing.get_start_method(allow_none=True) is None:
         multiprocessing.set_start_method("spawn")  # forked workers would share the state of running threads
     with tempfile.TemporaryDirectory(prefix="mien-metrics-") as folder:

@@ -19,7 +19,7 @@ class Settings:
 
     models: tuple[str, ...] = ("default",)  # names or .onnx files; the first answers where a request names none
     detector: str = "centerface"  # centerface or yunet
-    threads: int = 1  # of one inference; workers bring the parallelism
+    threads: int = 0  # of one analysis; 0: the CPUs shared out among the workers
     fast_side_px: int = 320  # longer side that detection sees where a request asks for detection=fast
 
     max_request_bytes: int = 10_000_000
@@ -41,10 +41,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.models:
             raise ConfigError("models is empty: name one or more")
-        for name in ("threads", "max_request_bytes", "max_pixels", "max_images", "max_faces", "max_running"):
+        for name in ("max_request_bytes", "max_pixels", "max_images", "max_faces", "max_running"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        for name in ("max_waiting", "max_wait_s", "trusted_proxies"):
+        for name in ("threads", "max_waiting", "max_wait_s", "trusted_proxies"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must not be negative")
         for name in ("max_seconds", "max_upload_s"):
