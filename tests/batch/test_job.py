@@ -193,7 +193,7 @@ def test_resume_of_nothing_begins_and_of_a_finished_job_ends(album: Path, tmp_pa
 def test_killed_after_assembling(album: Path, tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table is there, its parts are as well."""
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "remove", lambda self: (_ for _ in ()).throw(PulledPlugError))
+        patch.setattr(Folder, "remove", lambda self, own: (_ for _ in ()).throw(PulledPlugError))
         with pytest.raises(PulledPlugError):
             score(album, tmp_path / "out.parquet")
     _, summary = score(album, tmp_path / "out.parquet", resume=True)
@@ -207,6 +207,13 @@ def test_what_killed_writers_left_goes_away(album: Path, tmp_path: Path, tiny_on
     (tmp_path / "folder" / "_try-0000003").write_bytes(b"4")
     score(album, tmp_path / "folder", resume=True)
     assert not [path for path in (tmp_path / "folder").iterdir() if path.name.startswith((".", "_try"))]
+
+
+def test_what_others_put_beside_the_parts_stays(album: Path, tmp_path: Path, tiny_onnx: Path, score: Score) -> None:
+    interrupt(settings(album, tmp_path / "out.parquet", tiny_onnx))
+    (tmp_path / "out.parquet.parts" / "notes.md").write_text("mine")
+    score(album, tmp_path / "out.parquet", resume=True)
+    assert [path.name for path in (tmp_path / "out.parquet.parts").iterdir()] == ["notes.md"]
 
 
 CHANGES = {
@@ -250,6 +257,9 @@ def test_nothing_is_written_over(album: Path, tmp_path: Path, tiny_onnx: Path, s
         score(album, tmp_path / "folder")
     with pytest.raises(ConfigError, match="holds other files"):
         score(album / "deep", album)
+    (tmp_path / "dir.parquet").mkdir()
+    with pytest.raises(ConfigError, match="is a folder: name a file"):
+        score(album, tmp_path / "dir.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "mine.parquet")
     with pytest.raises(ConfigError, match="is of another job"):
         score(album, tmp_path / "mine.parquet", resume=True)

@@ -96,7 +96,7 @@ def run(settings: Settings, engine: Engine, *, watch: Watch) -> Summary:
         planned = job.plan(Path(scratch) / PLAN_FILE, watch.listed)
         before = job.enter(Path(scratch) / PLAN_FILE)
     if before is None:  # the table is there already
-        job.folder.remove()
+        job.folder.remove(_is_own)
         total = Counts(**parts.about_table(settings.output)["counts"])
         return _summary(settings, total, _Tally(), planned.shards, planned.shards, start_s)
     watch.begun(planned, len(before))
@@ -104,7 +104,7 @@ def run(settings: Settings, engine: Engine, *, watch: Watch) -> Summary:
     if job.is_file:
         watch.assembling()
         total = parts.assemble(job.folder, planned.shards, settings.output, job=job.digest, about=job.identity)
-        job.folder.remove()
+        job.folder.remove(_is_own)
     else:
         total = parts.counts_of(job.folder, range(planned.shards), job=job.digest)
     return _summary(settings, total, tally, planned.shards, len(before), start_s)
@@ -160,6 +160,8 @@ class _Job:
     def check_free(self) -> None:
         """Refuse to write over anything; `resume` may go on with what is there."""
         output, names = self.settings.output, self.folder.names()
+        if self.is_file and stores.scheme_of(output) is None and Path(output).is_dir():
+            raise ConfigError(f"{output} is a folder: name a file, or a folder that does not end in .parquet")
         if self.settings.resume:
             return
         if self.is_file and _exists(output):
@@ -263,6 +265,11 @@ def _difference(key: str, was: Any, wanted: Any) -> str:
     if isinstance(was, dict) and isinstance(wanted, dict):
         key, was, wanted = next((k, was.get(k), wanted[k]) for k in wanted if was.get(k) != wanted[k])
     return f"{key} was {was!r} and is {wanted!r}"
+
+
+def _is_own(name: str) -> bool:
+    """Whether a file in a folder of parts is the job's."""
+    return name in (JOB_FILE, PLAN_FILE) or name.startswith(TRY_PREFIX) or bool(parts.NAME.fullmatch(name))
 
 
 def _seen_here(unit: sources.Unit) -> str | None:

@@ -172,6 +172,8 @@ def picture_column(schema: pa.Schema, address: str, wanted: str | None) -> str:
 def _holds_pictures(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(_holds_pictures(kind.field(i).type) for i in range(kind.num_fields) if _named(kind, i))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return bool(is_bytes(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -178,11 +178,12 @@ class Folder:
             if name.endswith(PARTIAL_SUFFIX) or name.startswith(prefix):
                 self.delete(name)
 
-    def remove(self) -> None:
-        """Remove the folder's files and the folder; nothing below other folders of it."""
+    def remove(self, own: Callable[[str], bool]) -> None:
+        """Remove the files that `own` knows, what killed writers left, and the folder if nothing else is in it."""
         for name in self._entries():
-            self.delete(name)
-        if self._fs is None and Path(self._path).exists():
+            if own(name) or name.endswith(PARTIAL_SUFFIX):
+                self.delete(name)
+        if self._fs is None and Path(self._path).is_dir() and not any(Path(self._path).iterdir()):
             Path(self._path).rmdir()
 
     def delete(self, name: str) -> None:
