@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -29,7 +30,7 @@ class Identity:
 
 
 def identity(truth: Sequence[Sequence[Named]], found: Sequence[Sequence[Named]]) -> Identity:
-    """IDF1 of a film: Ristani et al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking", 2016.
+    """IDF1: Ristani et al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera Tracking", 2016.
 
     Each person is given at most one track and each track at most one person, so that as many boxes as can be agree
     (section 3.2: the bipartite match of whole trajectories that makes fewest mistakes).
@@ -60,4 +61,4 @@ def iou(a: Box, b: Box) -> float:
 
 def switches(names: Sequence[str]) -> int:
     """How often a sequence of decisions changes."""
-    return sum(a != b for a, b in zip(names, names[1:], strict=False))
+    return sum(a != b for a, b in pairwise(names))

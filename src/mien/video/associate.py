@@ -19,6 +19,7 @@ UNCLEAR_IOU = 0.5  # for unclear detections: ByteTrack's value for its second ro
 DIRECTION_WEIGHT = 0.2  # OC-SORT's
 LOOKS_WEIGHT = 1.0  # tells two faces apart that cover each other, where both overlap the detection
 STRANGER_LOOKS = 0.2  # FER-2013: 4 in 100 pairs of crops of one face are less alike, half of all strangers are
+EXPECTED_LOOKS = 0.35  # for a lost face that comes back where it should: half of it may still be hidden
 SAME_LOOKS = 0.5  # crops of one face: 99 in 100 are more alike; strangers: 6 in 100
 REACH_RATIO = 1.0  # of a face's side: how far from where it is expected a lost face may come back
 REACH_PER_S_RATIO = 1.5  # and so much more for every second that it was away
@@ -110,7 +111,7 @@ def match(tracks: Candidates, found: Observations) -> list[tuple[int, int]]:
     looks = tracks.looks @ found.looks.T
     ious = iou_matrix(tracks.boxes_xyxy, found.boxes_xyxy)
     here = (tracks.away_s == 0)[:, None]
-    alike = looks >= np.where(here, STRANGER_LOOKS, SAME_LOOKS)
+    alike = looks >= np.where(here, STRANGER_LOOKS, EXPECTED_LOOKS)
     near = ious + DIRECTION_WEIGHT * _directions(tracks, found.boxes_xyxy) + LOOKS_WEIGHT * np.clip(looks, 0, 1)
     pairs = assign(np.where((ious >= MIN_IOU) & alike & found.clear, near, 0))
     left = np.ones_like(alike)

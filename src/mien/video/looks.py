@@ -29,7 +29,7 @@ def of_crops(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def renewed(remembered: NDArray[np.float32], newest: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """What to remember a face by after `count` looks, `(LENGTH,)`: their mean at first, then one that slowly follows."""
+    """What to remember a face by after `count` looks, `(LENGTH,)`: first their mean, then one that slowly follows."""
     share = max(1 / count, RENEWAL)
     mixed = (1 - share) * remembered + share * newest
     length = float(np.linalg.norm(mixed))

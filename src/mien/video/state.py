@@ -50,6 +50,8 @@ class Track:
         self.began_s = sighting.time_s
         self.looks = np.zeros(looks.LENGTH, np.float32)
         self._count = 0
+        self.in_sight = True
+        self._shift = np.zeros(2, np.float32)  # since the last detection, as flow saw it
         self._speeds: deque[NDArray[np.float32]] = deque(maxlen=SPEEDS)
         self._sight = sighting
         self.see(sighting)
@@ -78,7 +80,7 @@ class Track:
         self.in_sight, self.detected = True, True  # detected: in this frame
         self.missed = False  # by the last detection, which saw no such face
         self._sight = sighting
-        self._shift = np.zeros(2, np.float32)  # since then, as flow saw it
+        self._shift = np.zeros(2, np.float32)
 
     def move(self, motion: NDArray[np.float64]) -> None:
         """Follow a `(2, 3)` motion that flow has seen."""

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import ConfigError
-from mien.faces import detect
-from mien.faces.detections import Detections
+from mien.faces.centerface import CenterFace
+from mien.faces.detections import Detections, Detector
 from mien.faces.whole import WholePicture
+from mien.faces.yunet import YuNet
 from mien.pipeline import Analyzer
 from mien.results import Face, Image
 from mien.video import looks
@@ -41,6 +42,9 @@ STAGES = ("flow", "detect", "associate", "classify", "smooth")
 LOST_FRAMES = 3  # a face is not given up before so many frames have passed, where they come slowly
 COVERED_RATIO = 0.4  # of a box that the detector does not find: so much under another face, and it is behind it
 DOUBT_S = 0.4  # a new face that may be a lost one, half hidden, gets no number of its own before
+TOUCHED_RATIO = 0.1  # of a new box under another face: it may be a mixture of both, or the one behind
+DOUBT_EVERY = 2  # frames from detection to detection meanwhile
+LENIENT_RATIO = 0.6  # of the detector's threshold: less sure detections do not begin a track, but continue it
 IN_PICTURE_RATIO = 0.3  # of a box: with less of it in the picture the face has left
 
 
@@ -51,7 +55,6 @@ class TrackSettings:
     detect_every: int = 5  # frames from one detection to the next; in between optical flow moves the faces
     detect_after_s: float = 0.25  # and after so long at the latest, where frames come slowly
     detect_side: int | None = 320  # longest side of what the detector sees; None: the frame as it is
-    sure_score: float | None = None  # a face begins a track from this score on; None: the detector's own threshold
     lost_s: float = 1.5  # a face out of sight for so long is given up: coming back, it is a new track
     hold_s: float = 0.5  # a face that flow still follows is believed for so long without the detector
     half_life_s: float = 0.25  # of the smoothing of probabilities; 0: none
@@ -100,8 +103,7 @@ class FaceTracker:
         self._detection_s: float | None = None
         self._time_s: float | None = None
         self._stage_s = dict.fromkeys(STAGES, 0.0)
-        sure = settings.sure_score
-        self._sure_score = detect.SCORE_THRESHOLDS.get(analyzer.detector.name, 0.0) if sure is None else sure
+        self._detector, self._sure_score = _lenient(analyzer.detector)
 
     @property
     def stage_s(self) -> Mapping[str, float]:
@@ -149,7 +151,9 @@ class FaceTracker:
         if self._detection_s is None or isinstance(self.analyzer.detector, WholePicture):
             return True
         since_s = time_s - self._detection_s
-        return self._frames_since >= self.settings.detect_every or not 0 <= since_s < self.settings.detect_after_s
+        doubtful = any(track.number is None for track in self._tracks)
+        every = min(DOUBT_EVERY, self.settings.detect_every) if doubtful else self.settings.detect_every
+        return self._frames_since >= every or not 0 <= since_s < self.settings.detect_after_s
 
     def _detect(self, image: Image, time_s: float) -> None:
         """Look for faces, and give each to a track."""
@@ -165,10 +169,10 @@ class FaceTracker:
         """Faces of the frame, found on a reduced copy."""
         longer, side = max(image.shape[:2]), self.settings.detect_side
         if side is None or longer <= side:
-            return self.analyzer.detector.detect([image])[0]
+            return self._detector.detect([image])[0]
         size_wh = tuple(max(1, round(length * side / longer)) for length in image.shape[1::-1])
         small = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        found = self.analyzer.detector.detect([small])[0]
+        found = self._detector.detect([small])[0]
         scale_xy = np.array(image.shape[1::-1], np.float32) / np.array(size_wh, np.float32)
         landmarks = None if found.landmarks is None else (found.landmarks * scale_xy).astype(np.float32)
         return Detections(found.boxes_xyxy * np.tile(scale_xy, 2), landmarks, found.scores)
@@ -208,12 +212,13 @@ class FaceTracker:
 
     def _number(self, time_s: float) -> None:
         """Give new faces a number, unless they may yet turn out to be lost ones that something still half covers."""
+        self._tracks = [track for track in self._tracks if track.number or track.detected]
         new = [track for track in self._tracks if track.number is None]
         lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
         alike = likeness(_candidates(lost, time_s), _observations(new)).max(axis=0, initial=0)
         for track, alike_to_lost in zip(new, alike, strict=True):
             others = [other.box_xyxy for other in self._tracks if other.detected and other is not track]
-            doubtful = alike_to_lost >= STRANGER_LOOKS or covered_ratio(track.box_xyxy, others) > COVERED_RATIO
+            doubtful = alike_to_lost >= STRANGER_LOOKS or covered_ratio(track.box_xyxy, others) > TOUCHED_RATIO
             if not doubtful or time_s - track.began_s >= DOUBT_S:
                 self._last_number += 1
                 track.number = self._last_number
@@ -259,6 +264,13 @@ class FaceTracker:
         began_s = time.perf_counter()
         yield
         self._stage_s[stage] += time.perf_counter() - began_s
+
+
+def _lenient(detector: Detector) -> tuple[Detector, float]:
+    """The detector with a lower threshold, where it can have one, and its own threshold."""
+    if isinstance(detector, (CenterFace, YuNet)):
+        return detector.at_threshold(LENIENT_RATIO * detector.score_threshold), detector.score_threshold
+    return detector, 0.0
 
 
 def _candidates(tracks: Sequence[Track], time_s: float) -> Candidates:
