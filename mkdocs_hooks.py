@@ -1,8 +1,8 @@
 """What the site needs beyond docs/: guides that are not in the navigation yet, model cards, linked files, and notes on
 blocks that no test runs.
 
-Pages link to files of the repository as they do on a code host (`../results/explain.json`); the site carries copies of these
-files, so that every link leads somewhere without network.
+Pages link to files of the repository as they do on a code host (`../results/explain.json`); the site carries copies
+of these files, so that every link leads somewhere without network.
 """
 
 import posixpath
@@ -18,7 +18,13 @@ from mkdocs.structure.pages import Page
 REPOSITORY = Path(__file__).parent
 CARDS = REPOSITORY / "src" / "mien" / "weights"
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
-NOT_RUN = re.compile(r"^<!-- not run(?: in tests)?: (?P<reason>.+?) -->\n", re.MULTILINE)
+NOT_RUN = re.compile(r"^<!-- not run(?: in tests)?(?: \((?P<words>[^)]*)\))?(?:: (?P<reason>.+?))? -->\n", re.MULTILINE)
+SHIM = "https://unpkg.com/iframe-worker/shim"
+COMMANDS = """# Commands
+
+What `mien COMMAND --help` says. Exit codes: 0 all is well; 1 some inputs of several failed, each named on standard
+error; 2 nothing could be done.
+"""
 INSTEAD = {"../README.md": "index.md", "../../../README.md": "../index.md"}  # what the site has of its own
 
 
@@ -29,7 +35,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     guides = next(section["Guides"] for section in config.nav if "Guides" in section)
     for path in sorted(Path(config.docs_dir).glob("*.md")):
         if path.name not in named:
-            guides.append(path.name)  # its title is its first heading
+            guides.append({path.stem.replace("-", " ").capitalize(): path.name})
     return config
 
 
@@ -68,8 +74,24 @@ def on_page_markdown(markdown: str, /, *, page: Page, **_: Any) -> str:
             target = up + _copied(outside)
         return target + (found["anchor"] or "")
 
-    markdown = LINK.sub(turned, markdown)
-    return NOT_RUN.sub(lambda found: f"Not run in tests: {found['reason']}.\n{{ .not-run }}\n\n", markdown)
+    return NOT_RUN.sub(_note, LINK.sub(turned, markdown))
+
+
+def _note(found: re.Match[str]) -> str:
+    """What the page says of a block that no test runs, or of which some lines are not run."""
+    words = ", ".join(f"`{word.strip()}`" for word in (found["words"] or "").split(",") if word.strip())
+    subject = f"Lines with {words} are not run" if words else "Not run"
+    reason = f": {found['reason']}" if found["reason"] else ""
+    return f"{subject} in tests{reason}.\n{{ .not-run }}\n\n"
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """The theme would fetch the shim of its search; the site has its own copy."""
+    site = Path(config.site_dir)
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        up = "../" * (len(page.relative_to(site).parts) - 1)
+        page.write_text(text.replace(SHIM, f"{up}javascripts/iframe-worker.js"), encoding="utf-8")
 
 
 def _outside(page: str, target: str) -> str | None:
@@ -93,8 +115,7 @@ def _commands() -> str:
 
     from mien.cli import app  # noqa: PLC0415
 
-    parts = ["# Commands\n\nWhat `mien COMMAND --help` prints. Exit codes: 0 all is well; 1 some inputs of several failed, "
-             "each named on standard error; 2 nothing could be done.\n"]  # fmt: skip
+    parts = [COMMANDS]
     root: Any = get_command(app)
     for verb, command in root.commands.items():
         parts.append(f"## mien {verb}\n\n{_usage(command)}")
