@@ -1,6 +1,8 @@
 """`mien serve` as users start it: Granian, worker processes, signals, and the lines of docs/api.md."""
 
 import contextlib
+import http.client
+import io
 import json
 import os
 import re
@@ -15,9 +17,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 from tests.web.browser import free_port
 
@@ -25,6 +29,7 @@ from mien import cli
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 120.0  # on a busy machine
+DYING_S = 0.5  # between the signal and the last connection that the kernel still hands to the killed worker
 
 
 class Service:
@@ -67,12 +72,34 @@ class Service:
         newest = {found[1]: int(found[2]) for found in started if found}
         return list(newest.values())
 
+    def wait_worker(self, number: int, *, other_than: int) -> None:
+        """Return when another process has taken the place of the one that was killed and has begun to listen."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            pid = self.workers()[number]
+            if pid != other_than and listens(pid, self.port):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"worker {number + 1} did not come back: {self.log[-5:]}")
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(60)
         self._reader.join(10)
         return code
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether the process holds a socket that listens on the port."""
+    try:
+        lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+        fields = [line.split() for line in lines]
+        inodes = {field[9] for field in fields if field[1].endswith(f":{port:04X}") and field[3] == "0A"}
+        held = {str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:  # it ended meanwhile, or closed the file
+        return False
+    return any(f"socket:[{inode}]" in held for inode in inodes)
 
 
 @pytest.fixture(scope="module")
@@ -184,23 +211,93 @@ def test_stop_finishes_what_is_in_flight(tiny_onnx: Path, grace_hopper: Path) ->
         running.stop()
 
 
-@pytest.mark.soak
-def test_killed_workers_come_back(tiny_onnx: Path) -> None:
-    """20 times: a worker is killed; the service answers again within 5 s."""
+@dataclass
+class Asked:
+    """One request of a `Load`; status 0 where the connection broke."""
+
+    started: float
+    ended: float
+    status: int
+
+
+class Load:
+    """Clients that analyse one picture after the other, each on a new connection, until the block ends."""
+
+    def __init__(self, service: Service, picture: bytes, *, clients: int) -> None:
+        head = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+        self.clients = clients
+        self.asked: list[Asked] = []
+        self._port = service.port
+        self._body = head + picture + b"\r\n--b--\r\n"
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask_on) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(90)
+
+    def wait_answered(self, *, since: float, timeout_s: float) -> float:
+        """Seconds from `since` to the first analysis that began after it."""
+        while time.monotonic() < since + timeout_s:
+            for one in list(self.asked):
+                if one.started > since and one.status == 200:
+                    return one.ended - since
+            time.sleep(0.02)
+        raise AssertionError(f"no answer within {timeout_s} s")
+
+    def _ask_on(self) -> None:
+        while not self._over.is_set():
+            started = time.monotonic()
+            status = self._ask()
+            self.asked.append(Asked(started, time.monotonic(), status))
+            if status != 200:
+                time.sleep(0.1)
+
+    def _ask(self) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        try:
+            connection.request("POST", "/api/v1/analyze?detection=fast", self._body, headers)
+            with connection.getresponse() as answer:
+                answer.read()
+                return answer.status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_killed_workers_come_back(kills: int, tiny_onnx: Path, grace_hopper: Path) -> None:
+    """Under load a worker is killed: analyses go on within 5 s, and only requests that were in flight are lost."""
+    picture = PIL.Image.open(grace_hopper).resize((256, 300))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG")
     running = Service("--model", str(tiny_onnx), workers=2)
+    deaths: list[float] = []
     try:
         running.wait_ready()
-        for _ in range(20):
-            os.kill(running.workers()[0], signal.SIGKILL)
-            killed = time.monotonic()
-            while True:
-                with contextlib.suppress(OSError):
-                    running.get("/readyz")
-                    break
-            assert time.monotonic() - killed < 5
-            time.sleep(2)
+        with Load(running, buffer.getvalue(), clients=4) as load:
+            for number in range(kills):
+                load.wait_answered(since=time.monotonic(), timeout_s=START_S)
+                before = running.workers()
+                deaths.append(time.monotonic())
+                os.kill(before[number % 2], signal.SIGKILL)
+                assert load.wait_answered(since=deaths[-1], timeout_s=30) < 5
+                running.wait_worker(number % 2, other_than=before[number % 2])
     finally:
         running.stop()
+    assert {one.status for one in load.asked} <= {200, 503, 0}
+    lost = [one for one in load.asked if one.status == 0]
+    assert all(any(one.started - DYING_S < death <= one.ended for death in deaths) for one in lost)
+    assert len(lost) <= kills * load.clients
+    assert sum(one.status == 200 for one in load.asked) > kills
 
 
 @pytest.mark.parametrize(
