@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def prepare(peer: Peer, cache: Path) -> Environment:
     """
     folder = cache / peer.folder
     environment = Environment(peer, folder)
-    wanted = _wanted(peer)
+    wanted = _wanted(peer.requirement, peer.missing)
     stamp = folder / "installed.json"
     if stamp.exists() and json.loads(stamp.read_text(encoding="utf-8")) == wanted:
         return environment
@@ -154,10 +155,11 @@ def _npm_install(peer: Peer, folder: Path) -> None:
     _run([npm, "install", "--silent", "--no-audit", "--no-fund", peer.requirement, *peer.missing], folder)
 
 
-def _wanted(peer: Peer) -> list[str]:
+@cache  # a checkout that changes meanwhile is not installed twice
+def _wanted(requirement: str, missing: tuple[str, ...]) -> list[str]:
     """What the stamp of a finished install holds."""
-    if peer.requirement:
-        return [peer.requirement, *peer.missing]
+    if requirement:
+        return [requirement, *missing]
     digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
     for path in sorted((ROOT / "src").rglob("*")):
         if path.is_file() and path.suffix != ".pyc":

@@ -144,7 +144,7 @@ def start_all(
 
 def in_brief(fault: str) -> str:
     """One line of plain text without this user's folders."""
-    plain = " ".join(fault.replace(os.path.expanduser("~"), "~").encode("ascii", "ignore").decode().split())
+    plain = " ".join(fault.replace(os.fspath(Path.home()), "~").encode("ascii", "ignore").decode().split())
     return plain if len(plain) <= 300 else plain[:300] + " ..."
 
 
