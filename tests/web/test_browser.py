@@ -230,17 +230,15 @@ def test_smoothing_is_that_of_the_fixture(page: Any, address: str) -> None:
     """The same file holds the Python smoothing of films to these numbers."""
     fixture = json.loads(Path(__file__).with_name("smoothing.json").read_text(encoding="utf-8"))
     page.goto(address)
-    run = """async ({ tau_s, time_s, probabilities }) => {
-        const { smooth, PROBABILITY_TAU_S } = await import("/static/js/tracks.js");
-        const smoothed = [probabilities[0]];
-        for (let i = 1; i < time_s.length; i += 1)
-            smoothed.push(smooth(smoothed[i - 1], probabilities[i], time_s[i] - time_s[i - 1], tau_s));
-        return { smoothed, tau: PROBABILITY_TAU_S };
+    run = """async ({ half_life_s, hysteresis, time_s, probabilities }) => {
+        const { Smoother } = await import("/static/js/tracks.js");
+        const smoother = new Smoother({ halfLifeS: half_life_s, hysteresis });
+        return time_s.map((timeS, index) => smoother.update(probabilities[index], timeS));
     }"""
     answer = page.evaluate(run, fixture)
-    assert answer["tau"] == fixture["tau_s"]
-    for got, expected in zip(answer["smoothed"], fixture["smoothed"], strict=True):
-        assert got == pytest.approx(expected, abs=1e-8)
+    assert [frame["shown"] for frame in answer] == fixture["shown"]
+    for frame, expected in zip(answer, fixture["smoothed"], strict=True):
+        assert frame["probabilities"] == pytest.approx(expected, abs=1e-8)
 
 
 def test_access_token(chromium: Any, tiny_onnx: Path, picture: Picture) -> None:
