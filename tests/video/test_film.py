@@ -16,6 +16,7 @@ import pytest
 from mien.errors import ConfigError, MissingExtraError, VideoError
 from mien.video.film import Film, without_password
 from mien.video.frames import Frame, SourceOptions
+from mien.video.loop import Newest
 from tests.video.conftest import HEIGHT, WIDTH, code_of, coded, write_film
 
 
@@ -250,6 +251,49 @@ def test_a_stream_that_falls_silent_keeps_what_came(plain_film: Path) -> None:
     assert 10 < len(frames) < 50
     assert [code_of(frame.image) for frame in frames[:-2]] == list(range(len(frames) - 2))
     assert film.fault == "the stream sent nothing for 1 s"
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Iterator[str]:
+    """The address of a stream without length, which sends two seconds of film and then nothing."""
+    times_s = [0.04 * number for number in range(50)]
+    content = write_film(tmp_path / "live.ts", times_s, options={"g": "10", "bf": "0"}).read_bytes()
+    done = threading.Event()
+
+    class Endless(Quiet):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            self.wfile.write(content)
+            self.wfile.flush()
+            done.wait(30)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/live.ts"
+        done.set()
+        server.shutdown()
+
+
+def test_a_stream_without_end_is_live_and_counts_from_its_first_frame(endless: str) -> None:
+    with Newest(Film(endless, SourceOptions(timeout_s=2.0))) as newest:
+        assert newest.info.live
+        assert newest.info.audio_path is None
+        frames = list(newest)
+    assert newest.fault == "the stream sent nothing for 2 s"
+    assert len(frames) + newest.dropped >= 45  # the last ones wait in the decoder for a packet that does not come
+    codes = [code_of(frame.image) for frame in frames]
+    assert codes == sorted(set(codes))
+    assert [frame.time_s for frame in frames] == pytest.approx([0.04 * code for code in codes], abs=1e-3)
+
+
+def test_a_silent_stream_does_not_hold_who_leaves(endless: str) -> None:
+    film = Film(endless, SourceOptions(timeout_s=4.0))
+    began_s = time.monotonic()
+    with film, Newest(film) as newest:
+        next(iter(newest))
+    assert time.monotonic() - began_s < 3  # closed while its thread waits in FFmpeg
 
 
 @pytest.mark.parametrize(

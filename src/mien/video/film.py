@@ -1,5 +1,6 @@
 """Films and streams, read by PyAV: any container and codec of FFmpeg, upright, with the stream's own time stamps."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ class Film(ClosedAfterUse):
         self._options = options
         self.broken = 0
         self.fault: str | None = None
+        self._reader: int | None = None  # the thread that iterates
+        self._stopped = False
         self._scheme = urlsplit(address).scheme.lower() if is_address(address) else ""
         name = without_password(address)
         self._container = self._open(address, name)
@@ -74,6 +77,13 @@ class Film(ClosedAfterUse):
         self._size_wh: tuple[int, int] | None = None
 
     def __iter__(self) -> Iterator[Frame]:
+        self._reader = threading.get_ident()
+        try:
+            yield from self._frames()
+        finally:
+            self._reader = None
+
+    def _frames(self) -> Iterator[Frame]:
         start_s, end_s = self._options.start_s, self._options.end_s
         self._seek(start_s)
         last_s, taken, index = -np.inf, 0, 0
@@ -93,9 +103,15 @@ class Film(ClosedAfterUse):
                 yield Frame(self._upright(picture), time_s, index - 1)
         self._notice_early_end(last_s)
 
+    def stop(self) -> None:
+        """End an iteration in another thread with the packet that it waits for."""
+        self._stopped = True
+
     def close(self) -> None:
-        """Close the file or connection."""
-        self._container.close()
+        """Close the file or connection; while another thread reads, only stop it: FFmpeg cannot be closed under it."""
+        self._stopped = True
+        if self._reader in (None, threading.get_ident()):
+            self._container.close()
 
     def _open(self, address: str, name: str) -> Any:
         if not self._scheme and not Path(address).exists():
@@ -129,7 +145,7 @@ class Film(ClosedAfterUse):
     def _decoded(self) -> Iterator[Any]:
         """Pictures of the stream, in the order in which they are shown; what cannot be decoded is counted."""
         packets = self._container.demux(self._stream)
-        while True:
+        while not self._stopped:
             try:
                 packet = next(packets, None)
             except self._av.error.ExitError:
