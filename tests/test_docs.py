@@ -40,7 +40,7 @@ BLOCK = re.compile(
     r"(?P<before>[^\n]*)\n(?P<blank>\n?)```(?P<language>[a-z]*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 MARKER = re.compile(
-    r"not run(?: in tests)?\s*(?:\((?P<words>[^)]*)\))?\s*(?::\s*(?P<reason>.*?))?\s*(?:-->|$)", re.IGNORECASE
+    r"(?:<!-- )?not run(?: in tests)?\s*(?:\((?P<words>[^)]*)\))?\s*(?::.*?)?(?: -->)?\s*", re.IGNORECASE
 )
 
 
@@ -69,7 +69,7 @@ def blocks(document: Path) -> list[Block]:
     found = []
     for match in BLOCK.finditer(text):
         line = text.count("\n", 0, match.start("text")) - 2
-        marker = MARKER.search(match["before"])
+        marker = MARKER.fullmatch(match["before"])
         words = None if marker is None else tuple(w.strip() for w in (marker["words"] or "").split(",") if w.strip())
         found.append(Block(match["language"], match["text"], line, words))
     return found
