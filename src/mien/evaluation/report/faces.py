@@ -96,22 +96,23 @@ def sheet_figure(sheet: Sheet, images: NDArray[np.uint8], *, title: str) -> "Fig
 
     columns = 5 if len(sheet.faces) <= MISTAKES else 8
     lines = -(-len(sheet.faces) // columns)
-    cell_in, text_in, head_in = 1.25, 0.42, 0.62
-    width, height = columns * cell_in + 0.1, head_in + lines * (cell_in + text_in)
+    cell, text, head, side = 1.25, 0.42, 0.62, 1.15  # inches
+    width, height = columns * cell + 0.1, head + lines * (cell + text)
     figure = Figure(figsize=(width, height), dpi=DPI)
-    figure.text(0.1 / width, 1 - 0.24 / height, title, fontsize=12, color=INK)
-    figure.text(0.1 / width, 1 - 0.46 / height, sheet.says, fontsize=8.5, color=FAINT)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.text(0.1, 0.24, title, fontsize=12, color=INK)
+    axes.text(0.1, 0.46, sheet.says, fontsize=8.5, color=FAINT)
     for number, note in enumerate(sheet.faces):
         line, column = divmod(number, columns)
-        left, top = 0.1 + column * cell_in, height - head_in - line * (cell_in + text_in)
-        side = cell_in - 0.1
-        axes = figure.add_axes((left / width, (top - side) / height, side / width, side / height))
-        axes.imshow(shown(images[note.row]), interpolation="nearest")
-        axes.set_axis_off()
-        words = ((note.label, FAINT, "normal"), (note.verdict, INK, "normal" if note.right else "bold"))
-        for k, (text, colour, weight) in enumerate(words):
-            y = (top - side - 0.13 - 0.135 * k) / height
-            figure.text(left / width, y, text, fontsize=7.5, color=colour, fontweight=weight)
+        x, y = 0.1 + column * cell, head + line * (cell + text)
+        axes.imshow(shown(images[note.row]), extent=(x, x + side, y + side, y), interpolation="nearest")
+        axes.text(x, y + side + 0.13, note.label, fontsize=7.5, color=FAINT)
+        weight = "normal" if note.right else "bold"
+        axes.text(x, y + side + 0.265, note.verdict, fontsize=7.5, color=INK, fontweight=weight)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_aspect("auto")
+    axes.set_axis_off()
     return figure
 
 

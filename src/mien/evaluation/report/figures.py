@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME = 28  # characters of a model's name in legends
+NAME = 24  # characters of a model's name in legends
 PAIRS = 12  # of confused classes in the picture
 
 
@@ -66,14 +66,15 @@ def history_figure(history: History, scale: Scale, *, title: str) -> "Figure":
         axes.axvline(best, color=INK, linestyle=":", linewidth=1.2, label=f"best epoch: {best}")
         open_frame(axes)
     train, validation = (100 * history.column(f"{kind}_accuracy") for kind in ("train", "validation"))
+    gap = f"gap at the end: {100 * history.gap[-1]:.1f} points".replace("-", "−")
     top.fill_between(
         epochs, validation, train, where=(train > validation).tolist(), interpolate=True, facecolor="none",
-        edgecolor="#9a9a9a", hatch="////", linewidth=0, label="gap: training is ahead",
+        edgecolor="#9a9a9a", hatch="////", linewidth=0, label=gap,
     )  # fmt: skip
     top.set_ylim(100 * scale.accuracy[0], 100 * scale.accuracy[1])
     bottom.set_ylim(*scale.loss)
     bottom.set_xlim(min(1, scale.epochs - 1), scale.epochs + 0.3)
-    top.set_title(title)
+    top.set_title(_short(title))
     top.set_ylabel("accuracy, %")
     bottom.set_ylabel("loss")
     bottom.set_xlabel("epoch")
@@ -95,12 +96,11 @@ def coverage_figure(subjects: Sequence[Subject]) -> "Figure":
         steady = curve.coverage >= min(0.05, 50 / len(curve.coverage))  # the first few faces are noise
         axes.plot(100 * curve.coverage[steady], 100 * curve.accuracy[steady], color=colour, linestyle=dash, zorder=2)
         coverage, accuracy = curve.at_threshold(subject.threshold)
-        kept = "none is kept"
+        kept = "none kept"
         if accuracy is not None:
             axes.plot([100 * coverage], [100 * accuracy], marker, color=colour, markersize=8, zorder=3)
-            kept = f"{100 * coverage:.0f} % kept, {100 * accuracy:.1f} % of them right"
-        own = "" if subject.evaluation.threshold else " (not set)"
-        label = f"{_short(subject.name)} from {subject.threshold:.2f}{own}: {kept}"
+            kept = f"{100 * coverage:.0f} % kept, {100 * accuracy:.1f} % right"
+        label = f"{_short(subject.name)}, from {subject.threshold:.2f}: {kept}"
         axes.plot([], [], color=colour, linestyle=dash, marker=marker, markersize=7, label=label)
     axes.set_xlim(0, 101)
     axes.set_xlabel("coverage: % of the faces, the most confident first")
@@ -190,8 +190,12 @@ def _figure(width_in: float, height_in: float) -> "Figure":
 def _legend(figure: "Figure", axes: "Axes", *, columns: int) -> None:
     """Under the figure, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, handlelength=3.2
+    )
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    """The name, or its two ends: what tells long names apart is often last."""
+    half = NAME // 2
+    return name if len(name) <= NAME else f"{name[:half]}…{name[-(NAME - half - 1) :]}"

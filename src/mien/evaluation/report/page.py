@@ -66,7 +66,8 @@ def _leads(content: "Content") -> list[str]:
             continue
         points = tables.change(found.accuracy)
         doubt = "more than chance" if found.p_holm < 0.05 else "which can be chance"
-        sentences.append(f"{found.second}: {points} percentage points, {doubt} (McNemar, p {_equals(found.p_holm)}).")
+        test = f"McNemar, p\N{NO-BREAK SPACE}{_equals(found.p_holm)}"
+        sentences.append(f"{found.second}: {points} percentage points, {doubt} ({test}).")
     return sentences
 
 
@@ -105,7 +106,7 @@ def _summary(subject: Subject) -> list[tuple[str, str]]:
     apart, twins = table["accuracy_without_twins"], "–"
     if apart is not None:
         twins = f"{tables.percent(apart)} ({tables.interval(table['accuracy_without_twins_ci95'])})"
-    certain = f"{tables.percent(coverage, 0)} of the faces, {tables.percent(accuracy)} of them right"
+    certain = f"{tables.percent(coverage, 0)}, {tables.percent(accuracy)} of them right"
     return [
         ("accuracy (95 % interval)", tables.accuracy_of(subject)),
         ("without twins of training images", twins),
@@ -197,7 +198,7 @@ def _pairs(content: "Content") -> list[dict[str, Any]]:
 
 
 def _shrank(content: "Content") -> list[str]:
-    """For each later model: the case study's pairs in faces, and which pairs certainly shrank or grew."""
+    """For each later model: the case study's pairs in faces, and which pairs clearly shrank or grew."""
     first, *others = [one.name for one in content.subjects]
     sentences = []
     for number, name in enumerate(others):
@@ -211,11 +212,11 @@ def _shrank(content: "Content") -> list[str]:
         more = [labels for labels, one in moved if one.certain and one.value > 0]
         text = f"From {first} to {name}: {'; '.join(followed)} faces. " if followed else f"From {first} to {name}: "
         sentences.append(
-            f"{text}Certainly fewer: {', '.join(fewer) or 'none'}; certainly more: {', '.join(more) or 'none'}."
+            f"{text}Clearly fewer: {', '.join(fewer) or 'none'}; clearly more: {', '.join(more) or 'none'}."
         )
     return sentences
 
 
 def _equals(p: float) -> str:
     text = tables.p_value(p)
-    return text if text.startswith("<") else f"= {text}"
+    return (text if text.startswith("<") else f"= {text}").replace(" ", "\N{NO-BREAK SPACE}")

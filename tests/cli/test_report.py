@@ -1,0 +1,96 @@
+"""`mien report` and `mien evaluate --robustness` as they are typed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tiny_model import write_tiny_model
+
+from mien.datasets import packed
+from mien.training import recipe as recipes
+from mien.training import run
+from mien.training.distributed import World
+from mien.training.recipe import Recipe
+
+Command = Callable[..., Any]  # gives an Outcome of this folder's conftest.py
+
+
+@pytest.fixture(scope="module")
+def small(cartoon_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 14 faces to validate on."""
+    whole = packed.load(cartoon_dataset)
+    splits = {name: whole.split(name).take(np.arange(n)) for name, n in (("train", 64), ("validation", 14))}
+    root = tmp_path_factory.mktemp("small") / "data"
+    packed.save(packed.Dataset(whole.labels, splits, whole.provenance), root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    settings = {"model": "baseline", "epochs": 2, "batch_size": 32, "warmup_steps": 0}
+    recipe = recipes.override(Recipe(), settings, source="test")
+    run.prepare(run.Job(recipe, packed.load(small, only=("train", "validation")), folder), World()).train()
+    return folder
+
+
+def test_a_run_and_a_file_side_by_side(
+    mien_command: Command, trained: Path, tiny_onnx: Path, small: Path, tmp_path: Path
+) -> None:
+    done = mien_command("report", trained, tiny_onnx, "--data", small, "--output", tmp_path / "out", "--no-faces")
+    assert (done.code, done.out.strip()) == (0, str(tmp_path / "out" / "index.html")), done.err
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<title>Report: first, tiny</title>" in page
+    assert "an .onnx file carries weights and no training history" in page
+    table = json.loads((tmp_path / "out" / "report.json").read_text())
+    first, tiny = table["models"]
+    assert (first["history"]["epochs"], tiny["history"]) == (2, None)
+    assert tiny["calibration_stages"]["as_it_answers"]["temperature"] == 1.5
+    assert str(tmp_path) not in page + json.dumps(table)  # nothing about this machine in what is published
+    evaluated = mien_command("evaluate", tiny_onnx, "--data", small, "--format", "json")
+    assert json.loads(evaluated.out)["confusion"] == tiny["metrics"]["confusion"]
+
+
+def test_robustness_of_two_models_in_one_call(
+    mien_command: Command, tiny_onnx: Path, small: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_model(tmp_path / "other.onnx", seed=1)
+    common = ("evaluate", tiny_onnx, "--robustness", "--against", other, "--data", small, "--limit", 9)
+    done = mien_command(*common, "--output", tmp_path / "out", "--format", "json")
+    assert done.code == 0, done.err
+    table = json.loads(done.out)
+    assert table == json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert [model["name"] for model in table["models"]] == ["tiny (tiny.onnx)", "tiny (other.onnx)"]
+    assert (table["n"], table["limit"], table["reference"]) == (9, 9, "tiny (other.onnx)")
+    assert table["models"][0]["mean_corruption_error"] > 0
+    assert len(table["models"][0]["corruptions"]) == 10
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"robustness.csv", "robustness.md", "robustness-accuracy.svg", "robustness-samples.png"} <= names
+    assert mien_command(*common, "--format", "json").out == done.out  # noise and all
+    shown = mien_command(*common)
+    assert "Mean corruption error of tiny (tiny.onnx) beside tiny (other.onnx)" in shown.out
+    assert "occluded mouth" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(("report", "none.onnx", "--output", "OUT"), "none.onnx", id="no such model"),
+        pytest.param(("report", "MODEL", "--output", "FILE"), "cannot be written", id="the folder is a file"),
+        pytest.param(("evaluate", "MODEL", "--against", "default"), "belong to --robustness", id="against alone"),
+        pytest.param(("evaluate", "MODEL", "--limit", "5"), "belong to --robustness", id="limit alone"),
+    ],
+)
+def test_faults_are_sentences(
+    arguments: tuple[str, ...], words: str, mien_command: Command, tiny_onnx: Path, small: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    stands_for = {"MODEL": tiny_onnx, "OUT": tmp_path / "out", "FILE": tmp_path / "file"}
+    done = mien_command(*(stands_for.get(one, one) for one in arguments), "--data", small)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
