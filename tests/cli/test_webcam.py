@@ -3,6 +3,8 @@
 import csv
 import http.server
 import io
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -96,6 +98,19 @@ def test_no_camera(mien_command: Run, tiny_onnx: Path) -> None:
     assert run.code == 2
     assert run.err.startswith("mien: camera 0 ")
     assert run.err.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or Path("/dev/video0").exists(), reason="signals of POSIX, no camera")
+@pytest.mark.parametrize("verb", [["webcam", "--terminal"], ["video", "0"]], ids=["webcam", "video"])
+def test_a_missing_camera_is_waited_for_until_ctrl_c(tiny_onnx: Path, verb: list[str]) -> None:
+    command = [sys.executable, "-m", "mien", *verb, "--model", str(tiny_onnx)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        sentence = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert "camera 0 " in sentence
+    assert (process.returncode, out, err) == (2, "", "")
 
 
 # --- window -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -31,8 +32,12 @@ def coded(number: int, width: int = WIDTH, height: int = HEIGHT) -> Rgb:
 
 def steady(number: int) -> Rgb:
     """A drawn face that fills the frame and hardly changes: one track where each frame is one face."""
-    face = draw_face("happy", np.random.default_rng(0), 128)[16:112]
-    return np.repeat(np.roll(face, number % 3, axis=1)[..., None], 3, axis=2)
+    return np.repeat(np.roll(_drawn(), number % 3, axis=1)[..., None], 3, axis=2)
+
+
+@cache
+def _drawn() -> NDArray[np.uint8]:
+    return draw_face("happy", np.random.default_rng(0), WIDTH)[16 : 16 + HEIGHT]
 
 
 def code_of(image: Rgb) -> int:

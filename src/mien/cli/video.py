@@ -158,7 +158,9 @@ def _run(
     finally:
         with interruption.writing():
             outputs.close()
-    if not outputs.summary.frames and not interruption.asked:
+    if not outputs.summary.frames:
+        if interruption.asked:
+            return 2 if source.info.live else INTERRUPTED
         raise VideoError(_no_frames(source, options))
     _notes(source, outputs)
     _print(outputs.summary, source, analyzer, form)

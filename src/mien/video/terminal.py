@@ -47,8 +47,9 @@ class TerminalView:
             self._live.stop()
 
     def notify(self, sentence: str) -> None:
-        """A sentence that stays, from any thread."""
-        self._console.print(sentence, style="bold", markup=False, highlight=False)
+        """A sentence that stays, from any thread; off a terminal it goes to stderr."""
+        console = self._console if self._console.is_terminal else Console(stderr=True, soft_wrap=True)
+        console.print(sentence, style="bold", markup=False, highlight=False)
 
     def show(self, result: FrameResult, pace: Pace) -> bool:
         """The newest result; always True: only Ctrl-C ends this view."""
