@@ -57,7 +57,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.start_s = time.perf_counter()
-        self.landed: list[tuple[float, int]] = []  # seconds since the start, images
+        self.landed: list[tuple[float, float, int]] = []  # seconds and CPU seconds since the start, images
         self._images = 0
 
     def listed(self, units: int) -> None:
@@ -70,7 +70,7 @@ class Clock:
         """Add up the images of a shard."""
         self._images += news.counts.images
         if news.landed:
-            self.landed.append((time.perf_counter() - self.start_s, self._images))
+            self.landed.append((time.perf_counter() - self.start_s, time.process_time(), self._images))
             self._images = 0
 
     def assembling(self) -> None:
@@ -78,8 +78,14 @@ class Clock:
 
     def rate(self) -> float:
         """Images a second from the first landing to the last."""
-        (first_s, _), (last_s, _) = self.landed[0], self.landed[-1]
-        return sum(images for _, images in self.landed[1:]) / (last_s - first_s)
+        return self._images_between() / (self.landed[-1][0] - self.landed[0][0])
+
+    def cpu_s_each(self) -> float:
+        """CPU seconds of this process for an image, between the same landings: other programs hardly move it."""
+        return (self.landed[-1][1] - self.landed[0][1]) / self._images_between()
+
+    def _images_between(self) -> int:
+        return sum(images for _, _, images in self.landed[1:])
 
 
 def write_inputs(folder: Path, images: int) -> None:
@@ -156,18 +162,18 @@ def settings(folder: Path, workload: str, model: str, images: int, output: str) 
     )
 
 
-def local_rate(folder: Path, workload: str, model: str, threads: int) -> float:
-    """Images a second of the local engine, its start aside."""
-    images = PER_CPU[workload] * threads
+def local_clock(folder: Path, workload: str, model: str, threads: int, scale: float) -> Clock:
+    """A job of the local engine."""
+    images = round(PER_CPU[workload] * threads * scale)
     clock = Clock()
     output = f"local-{threads}-{WORKLOADS[workload][1]}.parquet"
     job.run(settings(folder, workload, model, images, output), local.engine(threads), watch=clock)
-    return clock.rate()
+    return clock
 
 
-def ray_figures(folder: Path, workload: str, model: str, workers: int) -> dict[str, float]:
+def ray_figures(folder: Path, workload: str, model: str, workers: int, scale: float) -> dict[str, float]:
     """The same on a cluster with so many one-CPU nodes; in a process of its own, as a driver is."""
-    command = [sys.executable, __file__, "--ray-workers", str(workers), "--folder", str(folder)]
+    command = [sys.executable, __file__, "--ray-workers", str(workers), "--folder", str(folder), "--scale", str(scale)]
     done = subprocess.run(
         [*command, "--workload", workload, "--model", model],
         check=True,
@@ -178,18 +184,19 @@ def ray_figures(folder: Path, workload: str, model: str, workers: int) -> dict[s
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def on_ray(folder: Path, workload: str, model: str, workers: int) -> None:
+def on_ray(folder: Path, workload: str, model: str, workers: int, scale: float) -> None:
     """Print the figures of one cluster as the last line of stdout."""
     from ray.cluster_utils import Cluster  # noqa: PLC0415 - starts processes
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES})
+    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(workers):
         nodes.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
     nodes.wait_for_nodes()
     clock = Clock()
     engine = partial(cluster.run, cluster=cluster.ClusterSettings(address=nodes.address, workers=workers))
     try:
-        images = 2 * PER_CPU[workload]
+        images = round(2 * PER_CPU[workload] * scale)
         job.run(settings(folder, workload, model, images, f"ray-{workers}.parquet"), engine, watch=clock)
     finally:
         nodes.shutdown()
@@ -210,15 +217,17 @@ def peak_mb(folder: Path, model: str, images: int) -> float:
     return int(done.stdout) / 1024
 
 
-def measure(folder: Path, model: str) -> dict[str, Any]:
-    """All figures."""
+def measure(folder: Path, model: str, scale: float) -> dict[str, Any]:
+    """All figures, from jobs of `scale` times their usual length."""
     write_inputs(folder, 200_000)
     figures: dict[str, Any] = {"stages_cpu_s": stages(folder, model)}
     threads = sorted({1, 2, available_cpus()})
-    figures["local_images_s"] = {
-        workload: {str(n): local_rate(folder, workload, model, n) for n in threads}
+    clocks = {
+        workload: {str(n): local_clock(folder, workload, model, n, scale) for n in threads}
         for workload in figures["stages_cpu_s"]
     }
+    figures["local_images_s"] = {name: {n: clock.rate() for n, clock in of.items()} for name, of in clocks.items()}
+    figures["local_cpu_s"] = {name: of["1"].cpu_s_each() for name, of in clocks.items()}
     crops = pq.ParquetFile(folder / "local-1-none.parquet")
     size = (folder / "local-1-none.parquet").stat().st_size
     figures["bytes"] = {
@@ -226,9 +235,11 @@ def measure(folder: Path, model: str) -> dict[str, Any]:
         "crop": (folder / "crop.png").stat().st_size,
         "row": size / crops.metadata.num_rows,
     }
-    figures["peak_mb"] = {str(images): peak_mb(folder, model, images) for images in (5_000, 20_000)}
+    figures["peak_mb"] = {
+        str(images): peak_mb(folder, model, images) for images in (round(5_000 * scale), round(20_000 * scale))
+    }
     workload = "photos, centerface"
-    figures["ray"] = {"workload": workload} | {str(n): ray_figures(folder, workload, model, n) for n in (1, 2)}
+    figures["ray"] = {"workload": workload} | {str(n): ray_figures(folder, workload, model, n, scale) for n in (1, 2)}
     return figures
 
 
@@ -238,6 +249,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     parser.add_argument("--page", type=Path, help="write the tables of this page anew from the figures")
+    parser.add_argument("--scale", type=float, default=1.0, help="length of the jobs: 0.2 for a try")
     parser.add_argument("--ray-workers", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--workload", help=argparse.SUPPRESS)
@@ -247,11 +259,11 @@ def main() -> None:
         print_peak_kb(options.folder, options.model, options.peak_of)
         return
     if options.ray_workers:
-        on_ray(options.folder, options.workload, options.model, options.ray_workers)
+        on_ray(options.folder, options.workload, options.model, options.ray_workers, options.scale)
         return
     about = machine()
     with tempfile.TemporaryDirectory() as folder:
-        figures = {"machine": about, **measure(Path(folder), options.model)}
+        figures = {"machine": about, "scale": options.scale, **measure(Path(folder), options.model, options.scale)}
     print(json.dumps(figures, indent=1))
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,8 @@ class Job:
 
 
 def seconds_each(figures: Mapping[str, Any], workload: str) -> float:
-    """CPU seconds of an image from end to end: one thread of the local engine."""
-    return 1 / float(figures["local_images_s"][workload]["1"])
+    """CPU seconds of an image from end to end, in a job with one thread."""
+    return float(figures["local_cpu_s"][workload])
 
 
 def image_kb(figures: Mapping[str, Any], workload: str, assumed: Assumptions) -> float:

@@ -22,7 +22,8 @@ OBJECT_STORE_BYTES = 80 << 20
 def main() -> None:
     """Begin on two workers, remove the node of one when five shards have landed, and finish."""
     source, output, model, shard_images = sys.argv[1:]
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES})
+    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
     workers = [nodes.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES) for _ in range(2)]
     nodes.wait_for_nodes()
 

@@ -31,6 +31,7 @@ def figures() -> dict[str, Any]:
             "photos, centerface": {"decode": 0.003, "detect": 0.03, "classify": 0.002, "table": 0.001},
             "crops, no detector": {"decode": 0.0001, "detect": 0.0, "classify": 0.0008, "table": 0.0001},
         },
+        "local_cpu_s": {"photos, centerface": 0.036, "crops, no detector": 0.001},
         "local_images_s": {
             "photos, centerface": {"1": 1 / 0.036, "2": 1.8 / 0.036},
             "crops, no detector": {"1": 1000.0, "2": 1900.0},
