@@ -159,6 +159,9 @@ def workspace(
     root = tmp_path / "work"
     shutil.copytree(material, root)
     page = request.node.callspec.params["document"].name
+    if page == "video.md":
+        _write_film(root / "photo.jpg", root / "interview.mp4")
+        shutil.copy(root / "interview.mp4", root / "film.mp4")
     if page == "README.md":  # there, what was fetched lies in downloads/
         (root / "data").rename(root / "downloads")
     if page in {"explanations.md", "serving.md"}:
@@ -188,6 +191,20 @@ def _provide_baseline(home: Path, model: Path) -> None:
     if "baseline" not in hub.packaged():
         home.mkdir(parents=True, exist_ok=True)
         shutil.copy(model, home / "baseline.onnx")
+
+
+def _write_film(photo: Path, path: Path, *, seconds: int = 96) -> None:
+    """A face that sways, a frame a second: long enough for the times that the page names."""
+    import av  # noqa: PLC0415
+
+    picture = np.asarray(PIL.Image.open(photo).convert("RGB").resize((256, 300)))
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("mpeg4", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 256, 300, "yuv420p"
+        for second in range(seconds):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, second % 5, axis=1), format="rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode())
 
 
 def _write_kaggle(root: Path, *, train: int = 6, validation: int = 3) -> None:
