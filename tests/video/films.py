@@ -90,10 +90,11 @@ def film(
     """The frames of a scene; `scene` chooses the background and the noise, `light` the brightness at a time."""
     rng = np.random.default_rng(scene)
     behind = background(size_wh, scene)
+    grain = rng.normal(0, noise, (*behind.shape[:2], 3)).astype(np.float32)
     for index in range(round(duration_s * rate_hz)):
         time_s = index / rate_hz
         picture, truth = _compose(behind, roles, time_s)
-        picture = picture * light(time_s) + rng.normal(0, noise, picture.shape)
+        picture = picture * np.float32(light(time_s)) + np.roll(grain, rng.integers(0, size_wh), axis=(1, 0))
         yield Shot(np.clip(np.rint(picture), 0, 255).astype(np.uint8), start_s + time_s, truth)
 
 
@@ -226,6 +227,13 @@ def lfw(number: int) -> Actor:
     return Actor(picture, _feathered(125, 125, power=8), (12, 6, 110, 121))
 
 
+def pasted(grey: NDArray[np.uint8]) -> Actor:
+    """A 48 x 48 grey face of FER-2013, enlarged."""
+    large = cv2.resize(grey, (144, 144), interpolation=cv2.INTER_CUBIC)
+    picture = np.clip(large[..., None] * (1.0, 0.9, 0.82), 0, 255).astype(np.uint8)
+    return Actor(picture, _feathered(144, 144, power=8), (15, 9, 129, 141))
+
+
 @cache
 def drawn(emotion: str, seed: int = 0) -> Actor:
     """A drawn face that shows an emotion, for tests that bring their own detector: none of mien's sees a face in it."""
@@ -302,6 +310,15 @@ def behind_post(actor: Actor, *, duration_s: float = 3.0, scene: int = 2, width:
         Role("a", walk((80, 240), (560, 240), height_px=110, duration_s=duration_s), actor),
         Role("post", still(320, 240, 480), post(width)),
     ]
+    return film(roles, duration_s=duration_s, scene=scene)
+
+
+def crowd(actors: Sequence[Actor], *, duration_s: float = 6.0, scene: int = 6) -> Iterator[Shot]:
+    """People who wander about, each at another pace, and pass before each other; the later ones in front."""
+    roles = []
+    for number, actor in enumerate(actors):
+        x, phase = 640 * (number + 0.5) / len(actors), 1.7 * number
+        roles.append(Role(f"{number}", hover(x, 240, 95 + 8 * number, reach_px=150, phase=phase), actor))
     return film(roles, duration_s=duration_s, scene=scene)
 
 
