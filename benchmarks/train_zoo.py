@@ -80,7 +80,7 @@ ZOO: tuple[Item, ...] = (
     Item("baseline", "baseline"),
     Item("vgg", "vgg"),
     Item("resnet50", "resnet50"),
-    Item("baseline-improved", "baseline-improved", teachers=("student",)),
+    Item("baseline-improved", "baseline-distilled", {"epochs": 120}, teachers=("student",)),
     Item("resnet50-improved", "resnet50-improved"),
     Item("resnet50-scratch", "resnet50-scratch"),
     # what it left for later

@@ -19,6 +19,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as distill_weight."),
     ] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="Begin with the weights of this run or model.", show_default=False)
+    ] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, with the same teachers.")
     ] = False,
@@ -42,6 +45,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     order = starts.Order(
         recipe=student,
         settings=table,
+        start=start,
         data=data,
         output=output,
         teachers=tuple(teachers),

@@ -19,10 +19,11 @@ OF_THE_START = (
 )  # fmt: skip
 """Settings that `--from MODEL` takes from the model or paces by the number of images."""
 
-TAUGHT = {"student": "runs/resnet50", "baseline-improved": "default"}
+TAUGHT = {"student": "runs/resnet50", "baseline-distilled": "default", "baseline-improved": "default"}
 """Recipes of students, each with the teacher that `mien distill` gives it here."""
 
-FROM_MODEL = "finetune"  # the recipe that begins with a model
+BEGUN = {"finetune": "default", "baseline-improved": "runs/baseline-distilled"}
+"""Recipes that go on with a model, each with the one that it is given here."""
 
 HEAD = """<!-- written by `mien results write` from the records in results/runs: do not edit -->
 # Results
@@ -72,7 +73,7 @@ def origin(record: Record) -> Origin:
     begun, taught = bool(record.about.get("start")), bool(record.about.get("teachers"))
     best = Origin("", {})
     for name in recipes.names():
-        if (name == FROM_MODEL) != begun or (name in TAUGHT) != taught:
+        if (name in BEGUN) != begun or (name in TAUGHT) != taught:
             continue
         planned = transfer.settle(recipes.read(name)).to_dict()
         ignored = (*HOW, *OF_THE_START) if begun else HOW
@@ -112,11 +113,12 @@ def not_run(records: Sequence[Record]) -> dict[str, str]:
 
 def command(recipe: str) -> str:
     """The one command that runs a shipped recipe."""
-    if teacher := TAUGHT.get(recipe):
-        return f"mien distill {recipe} --teacher {teacher} --data data/fer2013 --output runs/{recipe}"
-    if recipe == FROM_MODEL:
+    if recipe == "finetune":  # what --from means without a recipe
         return "mien train --from default --data FOLDER --output runs/mine"
-    return f"mien train {recipe} --data data/fer2013 --output runs/{recipe}"
+    begun = f" --from {BEGUN[recipe]}" if recipe in BEGUN else ""
+    taught = f" --teacher {TAUGHT[recipe]}" if recipe in TAUGHT else ""
+    verb = "distill" if taught else "train"
+    return f"mien {verb} {recipe}{begun}{taught} --data data/fer2013 --output runs/{recipe}"
 
 
 def _standing(recipe: str, records: Sequence[Record]) -> str:

@@ -88,6 +88,8 @@ def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Re
     if started is not None:
         recipe = recipes.read(name or "finetune")
         kept = {key: started[key] for key in ("model", "dropout", "layout", "channels", "input_size") if key in started}
+        if recipe.dropout is not None:  # no weights depend on it, so a recipe may change it
+            kept.pop("dropout", None)
         recipe = recipes.override(recipe, kept, source=order.start)
     elif name in recipes.names() or name.endswith(".toml"):
         recipe = recipes.read(name)
