@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.tiny_model import write_tiny_model
+from tests.tiny_model import tiny_spec, write_tiny_model
 
+from mien.cli.opened import Opened, names_of
 from mien.datasets import packed
 from mien.training import recipe as recipes
 from mien.training import run
@@ -34,7 +35,7 @@ def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "first"
     settings = {"model": "baseline", "epochs": 2, "batch_size": 32, "warmup_steps": 0}
     recipe = recipes.override(Recipe(), settings, source="test")
-    run.prepare(run.Job(recipe, packed.load(small, only=("train", "validation")), folder), World()).train()
+    run.prepare(run.Job(recipe, packed.load(small, only=("train", "validation")), folder), World()).run()
     return folder
 
 
@@ -64,16 +65,28 @@ def test_robustness_of_two_models_in_one_call(
     assert done.code == 0, done.err
     table = json.loads(done.out)
     assert table == json.loads((tmp_path / "out" / "robustness.json").read_text())
-    assert [model["name"] for model in table["models"]] == ["tiny (tiny.onnx)", "tiny (other.onnx)"]
-    assert (table["n"], table["limit"], table["reference"]) == (9, 9, "tiny (other.onnx)")
+    assert [model["name"] for model in table["models"]] == ["tiny", "other"]
+    assert (table["n"], table["limit"], table["reference"]) == (9, 9, "other")
     assert table["models"][0]["mean_corruption_error"] > 0
     assert len(table["models"][0]["corruptions"]) == 10
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"robustness.csv", "robustness.md", "robustness-accuracy.svg", "robustness-samples.png"} <= names
     assert mien_command(*common, "--format", "json").out == done.out  # noise and all
     shown = mien_command(*common)
-    assert "Mean corruption error of tiny (tiny.onnx) beside tiny (other.onnx)" in shown.out
+    assert "Mean corruption error of tiny beside other: " in shown.out
     assert "occluded mouth" in shown.out
+
+
+def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "default").mkdir(parents=True)
+    opened = Opened(tiny_spec(np.zeros((7, 8), np.float32)), lambda crops: np.empty((0, 7), np.float32), {})
+    named = {
+        ("default", "a/net.onnx"): ["default", "net"],
+        ("default", str(tmp_path / "runs" / "default")): ["default (packaged)", "default (run)"],
+        ("a/net.onnx", "b/net.onnx", "net.pt"): ["net (onnx) 1", "net (onnx) 2", "net (pt)"],
+    }
+    for arguments, expected in named.items():
+        assert names_of(arguments, [opened] * len(arguments)) == expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.labelled import Labelled, load_labelled
-from mien.cli.opened import Opened, open_model
+from mien.cli.opened import Opened, names_of, open_model
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, MissingExtraError
 
@@ -101,10 +101,12 @@ def command(  # noqa: PLR0913 - one parameter an option
     if robustness:
         from mien.cli import evaluate_robustness as robust
 
-        models = [opened, *robust.open_rivals(against, model)]
-        found = robust.measure(models, faces, tta=tta.value, limit=limit, batch_size=batch_size, count=counting)
+        names = [model, *robust.rivals(against, model)]
+        models = [opened, *map(open_model, names[1:])]
+        called = dict(zip(names_of(names, models), models, strict=True))
+        found = robust.measure(called, faces, tta=tta.value, limit=limit, batch_size=batch_size, count=counting)
         if output is not None:
-            robust.write(found, output, faces, models)
+            robust.write(found, output, faces, landmarks=opened.spec.landmarks)
         (robust.print_json if format_ is Format.JSON else robust.print_table)(found)
     else:
         from mien.cli.evaluate_output import print_json, print_table

@@ -1,36 +1,38 @@
 """`mien evaluate --robustness`: models under corruptions, side by side on the same faces."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mien.cli.labelled import Counter, Labelled
-from mien.cli.opened import Opened, open_model
+from mien.cli.opened import Opened
 from mien.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
+    from mien.evaluation.corruptions import Landmarks
     from mien.evaluation.robustness import Robustness
     from mien.evaluation.tta import Tta
 
 BASELINE = "baseline"  # the packaged name that stands beside every other model
 
 
-def open_rivals(against: list[str] | None, model: str) -> list[Opened]:
+def rivals(against: list[str] | None, model: str) -> list[str]:
     """The models of --against; without any, the packaged baseline where there is one and it is not `model` itself."""
     from mien import hub
 
     names = against or ([BASELINE] if BASELINE in hub.packaged() and model != BASELINE else [])
     if not names:
         typer.echo("mien: no mean corruption error: it needs a model to divide by; add --against MODEL", err=True)
-    return [open_model(name) for name in names]
+    return names
 
 
 def measure(
-    models: list[Opened], faces: Labelled, *, tta: "Tta", limit: int | None, batch_size: int, count: Counter
+    models: Mapping[str, Opened], faces: Labelled, *, tta: "Tta", limit: int | None, batch_size: int, count: Counter
 ) -> "Robustness":
-    """Every model on every corruption of the faces, or of `limit` of them."""
+    """Every model, by the name to call it, on every corruption of the faces, or of `limit` of them."""
     from dataclasses import replace
 
     from mien import __version__
@@ -40,14 +42,14 @@ def measure(
     split = faces.split if limit is None else robustness.subset(faces.split, limit)
     contenders = [
         robustness.Contender(name, one.spec.labels, with_tta(one.predict, tta), one.about)
-        for name, one in zip(_names(models), models, strict=True)
+        for name, one in models.items()
     ]
     with count("corrupting and evaluating", robustness.PASSES * len(split) * len(models)) as advance:
         found = robustness.measure(
             contenders,
             split,
             faces.labels,
-            landmarks=models[0].spec.landmarks,
+            landmarks=next(iter(models.values())).spec.landmarks,
             batch_size=batch_size,
             progress=advance,
         )
@@ -55,7 +57,7 @@ def measure(
     return replace(found, about=about)
 
 
-def write(found: "Robustness", folder: Path, faces: Labelled, models: list[Opened]) -> None:
+def write(found: "Robustness", folder: Path, faces: Labelled, *, landmarks: "Landmarks") -> None:
     """Tables, figures and data into `folder`; the corruptions are shown on the first of the faces."""
     import numpy as np
 
@@ -64,7 +66,7 @@ def write(found: "Robustness", folder: Path, faces: Labelled, models: list[Opene
     try:
         output.write(found, folder)
         face = np.asarray(faces.split.images[0])
-        output.write_pictures(found, folder, face, landmarks=models[0].spec.landmarks)
+        output.write_pictures(found, folder, face, landmarks=landmarks)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror or error}: name another --output") from error
     except MissingExtraError as error:
@@ -95,12 +97,3 @@ def print_table(found: "Robustness") -> None:
     console.print(f"\nPer cent of {found.n:,} faces; accuracy and ECE are means of the five strengths.")
     for sentence in summary(found):
         console.print(sentence)
-
-
-def _names(models: list[Opened]) -> list[str]:
-    """What to call each model: its own name, with what it was opened from where two are called alike."""
-    names = [one.spec.name for one in models]
-    return [
-        name if names.count(name) == 1 else f"{name} ({one.about.get('file') or one.about.get('run')})"
-        for name, one in zip(names, models, strict=True)
-    ]

@@ -1,5 +1,6 @@
 """What MODEL means on the command line: a name, an .onnx file, a run folder or a checkpoint, ready to predict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,17 @@ def open_model(name_or_path: str) -> Opened:
     file = hub.resolve(name_or_path)
     predictor = Predictor(file)
     return Opened(predictor.spec, predictor.predict, {**predictor.info.to_dict(), "file": file.name})
+
+
+def names_of(arguments: Sequence[str], models: Sequence[Opened]) -> list[str]:
+    """What to call models: by their folder, file or name, with kind or number where two are alike."""
+    plain, kinds = [], []
+    for argument, opened in zip(arguments, models, strict=True):
+        path = Path(argument)
+        kinds.append("run" if path.is_dir() else path.suffix.lstrip(".") or "packaged")
+        plain.append(path.resolve().name if path.is_dir() else path.stem or opened.spec.name)
+    named = [name if plain.count(name) == 1 else f"{name} ({kind})" for name, kind in zip(plain, kinds, strict=True)]
+    return [name if named.count(name) == 1 else f"{name} {named[: i + 1].count(name)}" for i, name in enumerate(named)]
 
 
 def _open_run(path: Path) -> Opened:

@@ -1,6 +1,5 @@
 """`mien report`: one page about one or several models."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from mien.cli.evaluate import SplitName, counting
 from mien.cli.labelled import Labelled, load_labelled
-from mien.cli.opened import CHECKPOINTS, Opened, open_model
+from mien.cli.opened import CHECKPOINTS, Opened, names_of, open_model
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def command(
 
     models = [open_model(run) for run in runs]
     labelled = load_labelled(models[0], data, split.value, detector=None, count=counting)
-    names = _names(runs, models)
+    names = names_of(runs, models)
     subjects = [_subject(*one, labelled, batch_size) for one in zip(runs, names, models, strict=True)]
     try:
         with Bar("drawing") as bar:
@@ -95,14 +94,3 @@ def _history(path: Path) -> "tuple[History | None, str]":
         state = checkpoint.load(path)
         return history_of(state.history, keep="last"), "the checkpoint was written before an epoch had finished"
     return None, "an .onnx file carries weights and no training history; name the run to see it"
-
-
-def _names(runs: Sequence[str], models: Sequence[Opened]) -> list[str]:
-    """What the report calls each: the folder's, file's or model's name, with its kind or number where two are alike."""
-    plain, kinds = [], []
-    for run, opened in zip(runs, models, strict=True):
-        path = Path(run)
-        kinds.append("run" if path.is_dir() else path.suffix.lstrip(".") or "packaged")
-        plain.append(path.resolve().name if path.is_dir() else path.stem or opened.spec.name)
-    named = [name if plain.count(name) == 1 else f"{name} ({kind})" for name, kind in zip(plain, kinds, strict=True)]
-    return [name if named.count(name) == 1 else f"{name} {named[: i + 1].count(name)}" for i, name in enumerate(named)]

@@ -212,8 +212,8 @@ def _interval(ours: Ints, theirs: Ints, *, seed: int = 0) -> tuple[float, float]
 def _to_dict(model: Measured, error: CorruptionError | None) -> dict[str, Any]:
     n, right = len(model.clean), int(model.clean.sum())
     table: dict[str, Any] = {
-        "name": model.name,
         **model.about,
+        "name": model.name,
         "clean": {
             "accuracy": right / n,
             "accuracy_ci95": list(metrics.wilson_interval(right, n)),
