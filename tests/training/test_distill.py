@@ -16,6 +16,7 @@ from mien.preprocess import InputSpec, network_input
 from mien.runtime.predictor import Predictor, softmax
 from mien.training import distill
 from mien.training.distill import Member, Teachers
+from mien.training.start import Order, resolve_recipe
 
 
 def constant(logits: list[float], seen: list[Tensor] | None = None) -> Any:
@@ -72,3 +73,18 @@ def test_teachers_change_what_is_learned(make_engine: MakeEngine, tmp_path: Path
     engine.run()
     pixels = engine.validation.pixels(torch.arange(70), engine.spec)
     assert float((engine.model.eval()(pixels).argmax(1) == 3).float().mean()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "dropout"),
+    [
+        pytest.param("baseline-improved", {}, 0.0, id="a recipe's own"),
+        pytest.param("finetune", {}, 0.4, id="else the start's"),
+        pytest.param("finetune", {"dropout": 0.3}, 0.3, id="--set above both"),
+    ],
+)
+def test_dropout_of_a_network_that_goes_on(recipe: str, settings: dict[str, float], dropout: float) -> None:
+    started = {"model": "vgg-narrow", "dropout": 0.4, "layout": "torch", "channels": 0, "input_size": 0}
+    order = Order(recipe=recipe, settings=settings, start="runs/a", data=Path("data"), output=Path("runs/b"))
+    found = resolve_recipe(order, started)
+    assert (found.model, found.dropout) == ("vgg-narrow", dropout)
