@@ -330,13 +330,23 @@ def cut(a: Actor, b: Actor, *, before_s: float = 1.0, after_s: float = 1.0) -> I
 
 
 def changing(
-    faces: Mapping[float, Actor], *, duration_s: float, rate_hz: float = RATE_HZ, scene: int = 5, noise: float = 6.0
+    faces: Mapping[float, Actor], *, duration_s: float, rate_hz: float = RATE_HZ, scene: int = 5, noise: float = 18.0
 ) -> Iterator[Shot]:
-    """One face that changes: from each time in seconds on it is that actor. It moves all the time."""
+    """One face that changes: from each time in seconds on it is that actor.
+
+    Filmed badly, so that decisions flicker: little light, much noise, a trembling hand, a lamp that is not steady.
+    """
     times = sorted(faces)
 
     def actor_at(time_s: float) -> Actor:
         return faces[max((t for t in times if t <= time_s + 1e-9), default=times[0])]
 
-    role = Role("a", hover(320, 240, 150, reach_px=30), actor_at)
-    return film([role], duration_s=duration_s, rate_hz=rate_hz, scene=scene, noise=noise)
+    def tremble(time_s: float) -> Pose:
+        pose = hover(320, 240, 130, reach_px=30)(time_s)
+        rng = np.random.default_rng(round(1000 * time_s))
+        x, y, turn = rng.normal(0, (1.5, 1.5, 1.5))
+        return Pose(pose.x + x, pose.y + y, pose.height_px, pose.turn_deg + turn)
+
+    role = Role("a", tremble, actor_at)
+    lamp = lambda time_s: 0.55 + 0.1 * math.sin(2 * math.pi * 7.3 * time_s)  # noqa: E731
+    return film([role], duration_s=duration_s, rate_hz=rate_hz, scene=scene, noise=noise, light=lamp)
