@@ -3,8 +3,16 @@
 #   docker build -t mien .
 #   docker run --rm -p 8000:8000 --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #     -e MIEN_SERVE_TOKEN="$(openssl rand -hex 24)" mien
+#
+# .ci/image_check.py tries these steps without a container engine.
+FROM node:22-slim AS web
+COPY web-build /source/web-build
+# what private mode runs in the browser
+RUN cd /source/web-build && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+
 FROM python:3.12-slim AS build
 COPY . /source
+COPY --from=web /source/src/mien/web/static/vendor /source/src/mien/web/static/vendor
 RUN python -m venv /opt/mien && /opt/mien/bin/pip install --no-cache-dir /source
 
 FROM python:3.12-slim
