@@ -176,6 +176,55 @@ def test_paste_and_scheme(page: Any, address: str, picture: Picture) -> None:
     assert page.evaluate(background) != light
 
 
+def test_drop(page: Any, address: str, picture: Picture) -> None:
+    page.goto(address)
+    drag = """([kind, bytes]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+        const event = new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true });
+        document.getElementById("drop").dispatchEvent(event);
+        return event.defaultPrevented;  // or the browser would leave the page for the picture
+    }"""
+    assert page.evaluate(drag, ["dragover", []])
+    assert "over" in page.locator("#drop").get_attribute("class")
+    assert page.evaluate(drag, ["drop", list(picture())])
+    page.locator(".card", has_text="dropped.png").locator(".bars").first.wait_for()
+    assert page.locator("#drop").get_attribute("class") == "drop"
+
+
+def test_take_a_photo(page: Any, address: str) -> None:
+    page.goto(address)
+    page.get_by_role("button", name="Take a photo").click()
+    dialog = page.get_by_role("dialog", name="Take a photo")
+    dialog.get_by_role("button", name="Take photo").wait_for()
+    page.wait_for_function("() => !document.getElementById('camera-take').disabled")
+    check_accessible(page)
+    look(page, "photos-camera")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert page.locator(".card").count() == 0
+    page.get_by_role("button", name="Take a photo").click()
+    page.wait_for_function("() => !document.getElementById('camera-take').disabled")
+    dialog.get_by_role("button", name="Take photo").click()
+    card = page.locator(".card", has_text="camera.jpg")
+    card.locator(".bars").first.wait_for()
+    assert card.locator(".photo img").evaluate("(image) => image.naturalWidth") == 640
+    off = "() => document.getElementById('camera-view').srcObject === null"
+    assert page.evaluate(off)  # the camera's light goes out
+
+
+def test_no_camera(page: Any, address: str) -> None:
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))"
+    )
+    page.goto(f"{address}/live")
+    page.get_by_role("button", name="Start camera").click()
+    page.get_by_role("alert").filter(has_text="does not allow this page to use the camera").wait_for()
+    page.goto(address)
+    page.get_by_role("button", name="Take a photo").click()
+    page.get_by_role("dialog").get_by_text("does not allow this page to use the camera").wait_for()
+    assert page.get_by_role("button", name="Take photo").is_disabled()
+
+
 def test_live(page: Any, address: str) -> None:
     page.goto(f"{address}/live")
     check_accessible(page)

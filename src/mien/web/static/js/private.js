@@ -91,8 +91,10 @@ export async function analyzePrivately(bitmap, detection) {
 function loaded() {
   engine ??= start().catch((error) => {
     failed = true; // until the switch is used again: whoever analyses must not fetch it all every second
-    say(error instanceof ApiError ? error.message : `Private mode cannot start: ${error.message}.`);
-    throw error instanceof ApiError ? error : new ApiError(`Private mode cannot start: ${error.message}.`, "private", 0);
+    const fault = error instanceof ApiError ? error : new ApiError(`Private mode cannot start: ${error.message}.`, "private", 0);
+    say(fault.message);
+    announce(fault.message);
+    throw fault;
   });
   return engine;
 }
