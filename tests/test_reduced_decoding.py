@@ -17,12 +17,10 @@ from mien.images import Limits, Photo, read_image, read_photo
 from mien.pipeline import Analyzer
 from mien.results import Image
 
-SIDE_PX = 640  # of the detector here, so that the photos of the tests can stay small
-
 
 @pytest.fixture(scope="module")
 def analyzer() -> Analyzer:
-    return mien.load(detector=detect.create("centerface", max_side_px=SIDE_PX), threads=1)
+    return mien.load(threads=1)
 
 
 def composed(portrait: Path, *, side_px: int, face_px: int, count: int = 1) -> PIL.Image.Image:
@@ -108,7 +106,7 @@ def test_refusals(data: bytes | str | None, limits: Limits, words: str) -> None:
     ("face_px", "count", "cut_from_whole"),
     [
         pytest.param(1800, 1, False, id="one large face: the reduced picture is enough"),
-        pytest.param(260, 3, True, id="small faces: their crops come from the whole picture"),
+        pytest.param(300, 3, True, id="small faces: their crops come from the whole picture"),
     ],
 )
 def test_results_agree(
@@ -133,12 +131,13 @@ def test_results_agree(
     expected = sorted(analyzer.analyze(read_image(data)), key=lambda face: face.box_xyxy[0])
     assert len(found) == len(expected) == count
     for one, other in zip(found, expected, strict=True):
-        side = float((other.box_xyxy[2:] - other.box_xyxy[:2]).max())
-        assert np.abs(one.box_xyxy - other.box_xyxy).max() < 0.03 * side
+        side_px = float((other.box_xyxy[2:] - other.box_xyxy[:2]).max())
+        near_px = max(0.03 * side_px, 2600 / detect.MAX_SIDE_PX)  # the latter is one pixel of what the detector sees
+        assert np.abs(one.box_xyxy - other.box_xyxy).max() < near_px
         assert one.landmarks is not None
         assert other.landmarks is not None
-        assert np.abs(one.landmarks - other.landmarks).max() < 0.03 * side
-        assert np.abs(one.probabilities - other.probabilities).max() < 0.08
+        assert np.abs(one.landmarks - other.landmarks).max() < near_px
+        assert np.abs(one.probabilities - other.probabilities).max() < 0.1
         assert one.emotion == other.emotion
         assert one.quality.size_px == pytest.approx(other.quality.size_px, rel=0.05)
 

@@ -289,7 +289,7 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
         raise ImageError(f"{name}: floating-point samples have no fixed white: convert it to 8 or 16 bits")
     if picture.has_transparency_data:
         return _on_backdrop(picture.convert("RGBA"))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # convert() would copy it
 
 
 def _on_backdrop(rgba: PIL.Image.Image) -> PIL.Image.Image:

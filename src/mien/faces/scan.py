@@ -52,13 +52,23 @@ def view_of(picture: Image, longer_side_px: int, *, border_px: int = 0) -> View:
 
 
 def octaves(picture: Image, *, max_side_px: int) -> list[View]:
-    """The views of a picture, the smallest one with a border."""
-    views = [view_of(picture, THUMBNAIL_PX, border_px=BORDER_PX)]
+    """The views of a picture, the smallest one with a border.
+
+    A picture over the limit is shrunk to it once, and the smaller views are made of that one: making each of them of a
+    photo's 12 megapixels took longer than a pass of a quick detector.
+    """
     side_px = min(max(picture.shape[:2]), max_side_px)
+    largest = view_of(picture, side_px)
+    views = [_of_view(largest, view_of(largest.image, THUMBNAIL_PX, border_px=BORDER_PX))]
     while side_px > THUMBNAIL_PX:
-        views.append(view_of(picture, side_px))
+        views.append(_of_view(largest, view_of(largest.image, side_px)))
         side_px //= 2
     return views
+
+
+def _of_view(first: View, second: View) -> View:
+    """`second`, which was made of `first`, as a view of the picture that `first` was made of."""
+    return View(second.image, first.scale_xy * second.scale_xy, second.border_px)
 
 
 def scan(picture: Image, detect_pass: Pass, *, max_side_px: int) -> Detections:
