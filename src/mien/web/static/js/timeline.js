@@ -2,7 +2,8 @@
 import { resolvedColour } from "./emotions.js";
 
 export const SPAN_S = 30;
-const GAP_S = 2.5; // longer without an answer is shown as a gap
+const GAP_S = 2.5; // longer without the face is shown as a gap,
+const GAP_ANSWERS = 3; // unless answers come more slowly than that
 const KEEP_ROWS = 36000; // of the CSV: half an hour at 20 frames a second; older ones go
 
 export class Timeline {
@@ -11,9 +12,13 @@ export class Timeline {
     this.canvas = canvas;
     this.rows = []; // {timeS, id, box, values, raw}
     this.labels = [];
+    this.everyS = 0; // time between answers, averaged over the last few
+    this.lastS = null;
   }
 
   add(tracks, timeS) {
+    if (this.lastS !== null) this.everyS += 0.3 * (timeS - this.lastS - this.everyS);
+    this.lastS = timeS;
     for (const { id, box, values, labels, face } of tracks) {
       this.labels = labels;
       this.rows.push({ timeS, id, box, values, raw: labels.map((label) => face.probabilities[label]) });
@@ -31,9 +36,10 @@ export class Timeline {
     const rows = this.rows.slice(start).filter((row) => row.id === id);
     const x = (timeS) => ((timeS - from) / SPAN_S) * canvas.width;
     const colours = this.labels.map(resolvedColour);
+    const gapS = Math.max(GAP_S, GAP_ANSWERS * this.everyS);
     for (let index = 1; index < rows.length; index += 1) {
       const [before, row] = [rows[index - 1], rows[index]];
-      if (row.timeS - before.timeS > GAP_S) continue;
+      if (row.timeS - before.timeS > gapS) continue;
       let [lowBefore, low] = [0, 0];
       for (const [k, colour] of colours.entries()) {
         const [highBefore, high] = [lowBefore + before.values[k], low + row.values[k]];
