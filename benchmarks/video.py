@@ -216,7 +216,7 @@ def agreement(plan: Plan) -> list[Result]:
     for name, analyzer in analyzers(plan):
         scenes: dict[str, Callable[[], Iterator[films.Shot]]] = {
             "one face": lambda: films.one_face(duration_s=plan.seconds(10)),
-            "four faces": lambda: films.crowd(cast(analyzer, 4), duration_s=plan.seconds(10)),  # noqa: B023
+            "four faces": lambda: films.group(cast(analyzer, 4), duration_s=plan.seconds(10)),  # noqa: B023
         }
         for scene, make in scenes.items():
             ours, reference = followed(analyzer, make()), followed(analyzer, make(), every)

@@ -313,6 +313,16 @@ def behind_post(actor: Actor, *, duration_s: float = 3.0, scene: int = 2, width:
     return film(roles, duration_s=duration_s, scene=scene)
 
 
+def group(actors: Sequence[Actor], *, duration_s: float, scene: int = 7) -> Iterator[Shot]:
+    """People side by side before a camera, who move without hiding each other."""
+    width = SIZE_WH[0] / len(actors)
+    roles = [
+        Role(f"{number}", hover(width * (number + 0.5), 240, 0.68 * width, reach_px=0.12 * width, phase=number), actor)
+        for number, actor in enumerate(actors)
+    ]
+    return film(roles, duration_s=duration_s, scene=scene)
+
+
 def crowd(actors: Sequence[Actor], *, duration_s: float = 6.0, scene: int = 6) -> Iterator[Shot]:
     """People who wander about, each at another pace, and pass before each other; the later ones in front."""
     roles = []
