@@ -315,7 +315,7 @@ def test_a_picture_that_makes_analysis_fail_stops_no_other(
     analyze_many = Analyzer.analyze_many
 
     def fails(self: Analyzer, images: Sequence[Any]) -> Any:
-        if any(np.array_equal(image, bad) for image in images):
+        if any(np.array_equal(photo.image, bad) for photo in images):
             raise ValueError("five points in one")
         return analyze_many(self, images)
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def test_unknown_provider(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Path) -> N
 
 
 def test_missing_openvino_names_its_extra(monkeypatch: pytest.MonkeyPatch, tiny_onnx: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mien\[openvino\]'"):
         Predictor(tiny_onnx, provider="openvino")
 

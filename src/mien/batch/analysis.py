@@ -14,8 +14,8 @@ from mien.batch.rows import Scored
 from mien.batch.work import Work
 from mien.errors import ImageError
 from mien.faces import detect
+from mien.images import Photo
 from mien.pipeline import Analyzer
-from mien.results import Image
 from mien.runtime.predictor import Predictor
 
 GROUP_IMAGES = 64  # at most, in one task of a thread: the network's own chunk
@@ -92,18 +92,19 @@ class Scorer:
         return analyzer
 
     def _scored(self, items: Sequence[Item]) -> Iterator[Scored]:
-        pictures: list[tuple[Item, Image | Scored]] = []
+        pictures: list[tuple[Item, Photo | Scored]] = []
         pixels = 0
+        side_px = getattr(self._analyzer().detector, "max_side_px", None)
         for item in items:
-            picture = _decoded(item)
+            picture = _decoded(item, side_px)
             pictures.append((item, picture))
-            pixels += 0 if isinstance(picture, Scored) else picture.shape[0] * picture.shape[1]
+            pixels += 0 if isinstance(picture, Scored) else picture.image.shape[0] * picture.image.shape[1]
             if pixels >= GROUP_PIXELS:
                 yield from self._together(pictures)
                 pictures, pixels = [], 0
         yield from self._together(pictures)
 
-    def _together(self, pictures: Sequence[tuple[Item, Image | Scored]]) -> Iterator[Scored]:
+    def _together(self, pictures: Sequence[tuple[Item, Photo | Scored]]) -> Iterator[Scored]:
         """Faces of decoded pictures in one call; where that fails, one by one, to find the picture at fault."""
         images = [picture for _, picture in pictures if not isinstance(picture, Scored)]
         try:
@@ -116,12 +117,12 @@ class Scorer:
             if isinstance(picture, Scored):
                 yield picture
             else:
-                yield Scored(item.source, picture.shape[1], picture.shape[0], tuple(next(faces)))
+                yield Scored(item.source, picture.width, picture.height, tuple(next(faces)))
 
 
-def _decoded(item: Item) -> Image | Scored:
+def _decoded(item: Item, side_px: int | None) -> Photo | Scored:
     try:
-        return reading.decode(item)
+        return reading.decode(item, side_px=side_px)
     except PICTURE_FAULTS as error:
         return _failed(item, error)
 

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from mien.batch import sources, stores
 from mien.batch.sources import FILE, PARQUET, Unit
 from mien.errors import ImageError
-from mien.images import DEFAULT_LIMITS, read_image
-from mien.results import Image
+from mien.images import DEFAULT_LIMITS, Photo, read_photo
 
 ROWS = 16  # of pictures in a Parquet file, in memory at a time
 TAR_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
@@ -67,8 +66,8 @@ def fetch(item: Item) -> Item:
     return replace(item, data=data, address=None)
 
 
-def decode(item: Item) -> Image:
-    """The picture, upright RGB.
+def decode(item: Item, *, side_px: int | None = None) -> Photo:
+    """The picture, upright RGB; a JPEG no larger than a detector that looks at `side_px` needs it.
 
     Raises:
         ImageError: it cannot be read; the message does not repeat the source.
@@ -77,7 +76,7 @@ def decode(item: Item) -> Image:
         raise ImageError(item.error)
     name = item.source if item.address is None else item.address
     try:
-        return read_image(name if item.data is None else _Named(item.data, name))
+        return read_photo(name if item.data is None else _Named(item.data, name), side_px=side_px)
     except ImageError as error:
         raise ImageError(str(error).removeprefix(f"{name}: ").removeprefix(f"{name!r}: ")) from error
 
