@@ -151,9 +151,18 @@ def _put(picture: NDArray[np.float32], actor: Actor, matrix: NDArray[np.float64]
         fx, fy = alpha.shape[1] / smaller_wh[0], alpha.shape[0] / smaller_wh[1]
         source, alpha = (cv2.resize(a, smaller_wh, interpolation=cv2.INTER_AREA) for a in (source, alpha))
         matrix = matrix @ np.array([[fx, 0, fx / 2 - 0.5], [0, fy, fy / 2 - 0.5], [0, 0, 1]])
-    drawn = cv2.warpAffine(source, matrix, size_wh, flags=cv2.INTER_LINEAR).astype(np.float32)
-    cover = np.asarray(cv2.warpAffine(alpha, matrix, size_wh, flags=cv2.INTER_LINEAR), np.float32)
-    picture += cover[..., None] * (drawn - picture)
+    cover = np.zeros(picture.shape[:2], np.float32)
+    corners = np.array([(x, y) for x in (0, alpha.shape[1]) for y in (0, alpha.shape[0])]) @ matrix[:, :2].T
+    low, high = (corners + matrix[:, 2]).min(axis=0), (corners + matrix[:, 2]).max(axis=0)
+    x0, y0 = np.clip(np.floor(low).astype(int) - 1, 0, size_wh)
+    x1, y1 = np.clip(np.ceil(high).astype(int) + 1, 0, size_wh)
+    if x1 <= x0 or y1 <= y0:
+        return cover  # quite outside
+    matrix = matrix - np.array([[0, 0, x0], [0, 0, y0]])
+    part, inside_wh = np.s_[y0:y1, x0:x1], (int(x1 - x0), int(y1 - y0))
+    drawn = cv2.warpAffine(source, matrix, inside_wh, flags=cv2.INTER_LINEAR).astype(np.float32)
+    cover[part] = cv2.warpAffine(alpha, matrix, inside_wh, flags=cv2.INTER_LINEAR)
+    picture[part] += cover[part][..., None] * (drawn - picture[part])
     return cover
 
 

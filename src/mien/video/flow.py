@@ -26,7 +26,9 @@ MIN_SHARE = 0.4  # of the grid's points that must return, and of those that must
 MAX_SCALING = 1.25  # from a frame to the next, either way
 
 CUT_WIDTH_PX = 48  # of the thumbnails that are compared
-CUT_CORRELATION = 0.5  # two frames of one scene are more alike
+CUT_CORRELATION = 0.5  # two frames of one scene are more alike, of two scenes less
+CUT_SHIFTED_CORRELATION = 0.75  # likewise at the best of all shifts, where chance has more choice
+CUT_SHIFT_RATIO = 0.2  # of the picture, each way
 CUT_DIFFERENCE = 8.0  # grey levels, mean: under it nothing has happened, whatever the correlation of the noise
 
 
@@ -53,7 +55,10 @@ class Flow:
         A frame of another size is another scene.
         """
         self._before, self._now = self._now, _shrunk(image)
-        return self._before is not None and is_cut(self._before.thumbnail, self._now.thumbnail)
+        if self._before is None:
+            return False
+        same_size = self._before.pixels.shape == self._now.pixels.shape
+        return not same_size or is_cut(self._before.thumbnail, self._now.thumbnail)
 
     def motions(self, boxes_xyxy: NDArray[np.float32]) -> list[NDArray[np.float64] | None]:
         """For each of `(F, 4)` boxes of the last frame, the `(2, 3)` similarity that brings it to this one.
@@ -79,15 +84,18 @@ def is_cut(before: NDArray[np.float32], now: NDArray[np.float32]) -> bool:
     """Whether the thumbnails of two frames that follow each other show different scenes.
 
     Those of one scene correlate, also when the light changes or a flash goes off: a difference alone would take that
-    for a cut.
+    for a cut. Where the camera turns fast, they do when one is shifted.
     """
-    if before.shape != now.shape:
-        return True
     if np.abs(before - now).mean() < CUT_DIFFERENCE:
         return False
     a, b = before - before.mean(), now - now.mean()
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) < CUT_CORRELATION * lengths or lengths == 0
+    if lengths == 0 or float((a * b).sum()) >= CUT_CORRELATION * lengths:
+        return lengths == 0
+    height, width = before.shape
+    y, x = round(CUT_SHIFT_RATIO * height), round(CUT_SHIFT_RATIO * width)
+    shifted = cv2.matchTemplate(now, before[y : height - y, x : width - x], cv2.TM_CCOEFF_NORMED)
+    return float(shifted.max()) < CUT_SHIFTED_CORRELATION
 
 
 def moved(points: NDArray[np.floating], motion: NDArray[np.float64]) -> NDArray[np.float32]:
