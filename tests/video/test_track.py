@@ -235,6 +235,25 @@ def test_frames_may_change_their_size(bench: Bench) -> None:
     assert all(len(faces) == 1 for _, faces in bench.run([*films.one_face(duration_s=0.2), *small]))
 
 
+def test_faces_that_touch_are_there_from_the_first_frame(bench: Bench) -> None:
+    pair = ((260, films.astronaut()), (340, films.grace_hopper()))
+    roles = [films.Role(str(x), films.still(x, 240, 120), actor) for x, actor in pair]
+    assert numbers(bench.run(films.film(roles, duration_s=1 / 30))) == {1, 2}
+
+
+def test_new_faces_beside_known_ones_are_there_at_once_where_frames_are_slow(bench: Bench) -> None:
+    known = films.Role("a", films.still(260, 240, 120), films.astronaut())
+    new = films.Role("b", lambda t: films.Pose(340, 240, 120) if t >= 2 else None, films.grace_hopper())
+    results = bench.run(films.film([known, new], duration_s=3, rate_hz=1))
+    assert [sorted(face.track for face in faces) for _, faces in results] == [[1], [1], [1, 2]]
+
+
+@pytest.mark.parametrize("image", [np.zeros((480, 640), np.uint8), np.zeros((480, 640, 3), np.float32)])
+def test_frames_of_another_kind_are_refused(bench: Bench, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8, not"):
+        bench.tracker.update(image, 0)
+
+
 def test_stage_seconds_add_up(bench: Bench) -> None:
     assert set(bench.tracker.stage_s.values()) == {0.0}
     bench.run(films.one_face(duration_s=0.3))

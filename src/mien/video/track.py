@@ -102,6 +102,7 @@ class FaceTracker:
         self._frames_since = 0  # the last detection
         self._detection_s: float | None = None
         self._time_s: float | None = None
+        self._interval_s = 0.0  # from the last frame to this one
         self._stage_s = dict.fromkeys(STAGES, 0.0)
         self._detector, self._sure_score = _lenient(analyzer.detector)
 
@@ -114,8 +115,13 @@ class FaceTracker:
         """The faces in sight in the next `(H, W, 3)` RGB frame, oldest track first.
 
         `time_s` is when the frame was taken, in seconds; only differences count, and frames may come unevenly.
+
+        Raises:
+            ValueError: the frame has another shape or type.
         """
-        interval_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"a frame is (H, W, 3) uint8, not {image.dtype} {image.shape}")
+        self._interval_s = 0.0 if self._time_s is None else max(0.0, time_s - self._time_s)
         self._time_s = time_s
         due = self._follow(image, time_s) or self._is_due(time_s)
         if not due:
@@ -123,7 +129,7 @@ class FaceTracker:
         if due:
             self._detect(image, time_s)
             self._lose_strangers(image, time_s)
-        patience_s = max(self.settings.lost_s, LOST_FRAMES * interval_s)
+        patience_s = max(self.settings.lost_s, LOST_FRAMES * self._interval_s)
         self._tracks = [t for t in self._tracks if time_s - t.sight.time_s <= (patience_s if t.number else DOUBT_S)]
         return self._classify(image, [t for t in self._tracks if t.in_sight and t.number], time_s)
 
@@ -215,11 +221,12 @@ class FaceTracker:
         self._tracks = [track for track in self._tracks if track.number or track.detected]
         new = [track for track in self._tracks if track.number is None]
         lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
+        known_boxes = [track.box_xyxy for track in self._tracks if track.number is not None and track.detected]
         alike = likeness(_candidates(lost, time_s), _observations(new)).max(axis=0, initial=0)
         for track, alike_to_lost in zip(new, alike, strict=True):
-            others = [other.box_xyxy for other in self._tracks if other.detected and other is not track]
-            doubtful = alike_to_lost >= STRANGER_LOOKS or covered_ratio(track.box_xyxy, others) > TOUCHED_RATIO
-            if not doubtful or time_s - track.began_s >= DOUBT_S:
+            touched = covered_ratio(track.box_xyxy, known_boxes) > TOUCHED_RATIO
+            waited_s = max(time_s - track.began_s, self._interval_s)  # of slow frames each one has to count
+            if waited_s >= DOUBT_S or not (touched or alike_to_lost >= STRANGER_LOOKS):
                 self._last_number += 1
                 track.number = self._last_number
 
