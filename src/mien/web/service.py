@@ -29,8 +29,10 @@ class Surest:
     """A detector that keeps the `max_faces` surest faces of another."""
 
     def __init__(self, detector: Detector, max_faces: int) -> None:
-        """Wrap `detector`, whose name it keeps."""
+        """Wrap `detector`, whose name and size it keeps."""
         self.name = detector.name
+        # the analyzer decodes large JPEGs no larger than the detector sees them
+        self.max_side_px: int | None = getattr(detector, "max_side_px", None)
         self._detector = detector
         self._max_faces = max_faces
 
@@ -108,10 +110,10 @@ def analyze(analyzer: Analyzer, uploads: Sequence[Upload], deadline: Deadline) -
     results = []
     for upload in uploads:
         deadline.check()
-        image = upload.decode(analyzer.limits)
+        photo = upload.read(analyzer)
         deadline.check()
-        height, width = image.shape[:2]
-        results.append(analyzer.describe(upload.name, analyzer.analyze(image), width=width, height=height))
+        (faces,) = analyzer.analyze_many([photo])
+        results.append(analyzer.describe(upload.name, faces, width=photo.width, height=photo.height))
     return results
 
 
@@ -131,9 +133,9 @@ def explain_faces(
         ImageError: the picture cannot be read.
     """
     check_explainable(analyzer, method, labels)
-    image = upload.decode(analyzer.limits)
+    photo = upload.read(analyzer)
     deadline.check()
-    found = analyzer.analyze(image)
+    (found,) = analyzer.analyze_many([photo])
     if beyond := [index for index in faces if index >= len(found)]:
         detail = f"face {beyond[0]} is not there: the picture shows {len(found)}, counted from 0"
         raise Problem(422, detail, kind="no-such-face", title="The picture shows no such face")
@@ -143,8 +145,7 @@ def explain_faces(
         face = found[index]
         maps = explain(analyzer.predictor, face.crop, labels or analyzer.labels, method=method)
         explained.append(Explained(index, face, crop_corners(analyzer, face), maps, display_limit(*maps)))
-    height, width = image.shape[:2]
-    return analyzer.describe(upload.name, found, width=width, height=height), explained
+    return analyzer.describe(upload.name, found, width=photo.width, height=photo.height), explained
 
 
 def check_explainable(analyzer: Analyzer, method: str, labels: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from typing import IO, Any
 import flask
 from werkzeug.datastructures import FileStorage
 
-from mien.images import Limits, read_image
-from mien.results import Image
+from mien.images import Photo
+from mien.pipeline import Analyzer
 
 MAX_NAME = 120  # characters of a file name that are repeated in the answer
 
@@ -29,13 +29,13 @@ class Upload:
         self.name = clean_name(storage.filename)
         self._file = storage.stream
 
-    def decode(self, limits: Limits) -> Image:
-        """The picture, `(H, W, 3)` RGB uint8; its kind is told by its first bytes alone.
+    def read(self, analyzer: Analyzer) -> Photo:
+        """The picture as the analyzer reads it; its kind is told by its first bytes alone.
 
         Raises:
             ImageError: it is none, is damaged, or is over a limit; the message starts with the picture's name.
         """
-        return read_image(_Named(self._file, self.name), limits=limits)  # type: ignore[arg-type]
+        return analyzer.read(_Named(self._file, self.name))  # type: ignore[arg-type]
 
 
 class _Named:

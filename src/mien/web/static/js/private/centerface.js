@@ -20,11 +20,16 @@ export async function detect(picture, run, rules, maxSidePx) {
   return faces.slice(0, Math.max(clear, 1));
 }
 
-/** The picture at its own size (shrunk to a limit), at half of that and so on, and as a thumbnail with a border. */
+/** The picture at its own size (shrunk to a limit), then that one at half its size and so on, and with a border. */
 export function views(picture, { thumbnail_px: thumbnailPx, border_px: borderPx }, maxSidePx) {
-  const found = [view(picture, thumbnailPx, borderPx)];
   let sidePx = Math.min(Math.max(picture.width, picture.height), maxSidePx);
-  for (; sidePx > thumbnailPx; sidePx = Math.floor(sidePx / 2)) found.push(view(picture, sidePx, 0));
+  const largest = view(picture, sidePx, 0);
+  const ofLargest = (longerSidePx, framePx) => {
+    const { picture: image, scale } = view(largest.picture, longerSidePx, framePx);
+    return { picture: image, scale: scale.map((factor, axis) => factor * largest.scale[axis]), borderPx: framePx };
+  };
+  const found = [ofLargest(thumbnailPx, borderPx)];
+  for (; sidePx > thumbnailPx; sidePx = Math.floor(sidePx / 2)) found.push(ofLargest(sidePx, 0));
   return found;
 }
 
