@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tests.tiny_model import tiny_spec, write_tiny_model
 
+from mien import hub
+from mien.cli import evaluate_robustness
 from mien.cli.opened import Opened, names_of
 from mien.datasets import packed
 from mien.training import recipe as recipes
@@ -87,6 +89,17 @@ def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     }
     for arguments, expected in named.items():
         assert names_of(arguments, [opened] * len(arguments)) == expected
+
+
+def test_the_packaged_baseline_is_the_reference_unless_another_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hub, "packaged", lambda: ("baseline", "default"))
+    assert evaluate_robustness.rivals(None, "default") == ["baseline"]
+    assert evaluate_robustness.rivals(["b.onnx", "c.onnx"], "default") == ["b.onnx", "c.onnx"]
+    assert capsys.readouterr().err == ""
+    assert evaluate_robustness.rivals(None, "baseline") == []
+    assert "add --against MODEL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

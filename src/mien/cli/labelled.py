@@ -73,9 +73,7 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
     return Labelled(images, opened.spec.labels, about, training=kept)
 
 
-def _folder(
-    opened: Opened, data: Path, split: str, detector: str, count: Counter, exclude: Path | None
-) -> Labelled:
+def _folder(opened: Opened, data: Path, split: str, detector: str, count: Counter, exclude: Path | None) -> Labelled:
     from mien.datasets import exclusions
     from mien.evaluation.folder import list_folder, read_crops
 
