@@ -295,9 +295,8 @@ def scenes(analyzer: Analyzer, plan: Plan) -> Iterator[tuple[str, list[Iterator[
 def identify(analyzer: Analyzer, shots: Iterable[films.Shot]) -> scores.Identity:
     """Identity measures of one film."""
     shown = list(shots)
-    truth = [[(one.person, one.box_xyxy) for one in shot.in_sight] for shot in shown]
     found = [[(face.track, face.face.box_xyxy.tolist()) for face in faces] for faces in followed(analyzer, shown)]
-    return scores.identity(truth, found)
+    return scores.identity_in_film(shown, found)
 
 
 def idf1(found: Sequence[scores.Identity]) -> float:

@@ -99,10 +99,11 @@ def film(
 
 
 def background(size_wh: tuple[int, int], scene: int) -> NDArray[np.float32]:
-    """A room without people `(H, W, 3)`: soft shapes, another one for each `scene`."""
+    """A room without people `(H, W, 3)`: soft bluish shapes, in which nobody sees a face; others for each `scene`."""
     width, height = size_wh
     rng = np.random.default_rng(1000 + scene)
-    coarse = rng.uniform(40, 200, (6, 8, 3)).astype(np.float32)
+    tints = rng.uniform((0.6, 0.8, 1), (0.8, 1, 1.2), (6, 8, 3))
+    coarse = (rng.uniform(40, 200, (6, 8, 1)) * tints).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), np.float32).clip(0, 255)
 
 

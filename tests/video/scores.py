@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from tests.video.films import Shot
+
 Box = Sequence[float]
 Named = tuple[str | int, Box]
 """A person or track, and the box (4,) in one frame."""
@@ -47,6 +49,33 @@ def identity(truth: Sequence[Sequence[Named]], found: Sequence[Sequence[Named]])
         shared[people_names.index(str(person)), track_names.index(str(track))] = count
     rows, columns = linear_sum_assignment(shared, maximize=True)
     return Identity(int(shared[rows, columns].sum()), sum(map(len, truth)), sum(map(len, found)))
+
+
+def identity_in_film(shots: Sequence[Shot], found: Sequence[Sequence[Named]]) -> Identity:
+    """IDF1 of a film, for those in sight; who is more than half hidden need not be found, but may be.
+
+    As benchmarks of detection treat regions to ignore: a box that is nobody's in sight and lies by half or more on
+    somebody who is hidden does not count.
+    """
+    truth = [[(one.person, one.box_xyxy) for one in shot.in_sight] for shot in shots]
+    counted = []
+    for shot, people, tracks in zip(shots, truth, found, strict=True):
+        hidden = [one.box_xyxy for one in shot.truth if one not in shot.in_sight]
+        in_sight = [box for _, box in people]
+        counted.append([named for named in tracks if _is_counted(named[1], in_sight, hidden)])
+    return identity(truth, counted)
+
+
+def _is_counted(box: Box, in_sight: Sequence[Box], hidden: Sequence[Box]) -> bool:
+    somebodys = any(iou(box, other) >= SAME_BOX_IOU for other in in_sight)
+    return somebodys or not any(inside_ratio(box, other) >= 0.5 for other in hidden)
+
+
+def inside_ratio(box: Box, other: Box) -> float:
+    """The share of a box that lies inside another."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    return float(max(width, 0) * max(height, 0) / ((box[2] - box[0]) * (box[3] - box[1])))
 
 
 def iou(a: Box, b: Box) -> float:

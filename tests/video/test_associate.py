@@ -6,14 +6,13 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mien.video.associate import (
-    SAME_LOOKS,
     Candidates,
     Observations,
     assign,
     covered_ratio,
     iou_matrix,
-    likeness,
     match,
+    within_reach,
 )
 from tests.video.scores import iou
 
@@ -129,5 +128,5 @@ def test_match(candidates: Candidates, observations: Observations, expected: lis
 def test_lost_faces_come_back_within_reach(away_s: float, box: list[float], size: float, within: bool) -> None:
     centre, half = (np.array(box[:2]) + box[2:]) / 2, size * (np.array(box[2:]) - box[:2]) / 2
     scaled = [*(centre - half), *(centre + half)]
-    alike = likeness(tracks((HERE, REST, away_s, ANNE)), found((scaled, True, ANNE)))
-    assert (alike[0, 0] >= SAME_LOOKS) == within
+    boxes = np.array([scaled], np.float32)
+    assert within_reach(tracks((HERE, REST, away_s, ANNE)), boxes).tolist() == [[within]]

@@ -120,15 +120,6 @@ def match(tracks: Candidates, found: Observations) -> list[tuple[int, int]]:
     return sorted(pairs + assign(np.where((ious >= UNCLEAR_IOU) & alike & here & left & ~found.clear, ious, 0)))
 
 
-def likeness(lost: Candidates, new: Observations) -> NDArray[np.float32]:
-    """How alike lost tracks and new faces are, `(T, D)` in [0, 1]; 0 where one cannot have come to the other.
-
-    OC-SORT's recovery: a lost face is looked for around where it was last observed, and along its way from there.
-    """
-    alike = np.clip(lost.looks @ new.looks.T, 0, 1)
-    return np.asarray(np.where(_within_reach(lost, new.boxes_xyxy), alike, 0), np.float32)
-
-
 def _directions(tracks: Candidates, boxes_xyxy: Boxes) -> NDArray[np.float32]:
     """How well each detection lies in each track's direction of movement: `(T, D)` in [-0.5, 0.5], 0 at rest."""
     steps = _centres(boxes_xyxy)[None] - _centres(tracks.seen_xyxy)[:, None]
@@ -141,8 +132,11 @@ def _directions(tracks: Candidates, boxes_xyxy: Boxes) -> NDArray[np.float32]:
     return np.asarray(agreement * brisk[:, None], np.float32)
 
 
-def _within_reach(tracks: Candidates, boxes_xyxy: Boxes) -> NDArray[np.bool_]:
-    """Whether a track can have come to a detection, from where it was last seen or along its way: `(T, D)`."""
+def within_reach(tracks: Candidates, boxes_xyxy: Boxes) -> NDArray[np.bool_]:
+    """Whether lost tracks can have come to `(D, 4)` boxes, from where they were last seen or along their way: `(T, D)`.
+
+    OC-SORT's recovery: a lost face is looked for around where it was last observed, not only where it should be.
+    """
     sides, found_sides = _sides(tracks.seen_xyxy)[:, None], _sides(boxes_xyxy)[None]
     reach_px = sides * (REACH_RATIO + REACH_PER_S_RATIO * tracks.away_s[:, None])
     centres = _centres(boxes_xyxy)[None]

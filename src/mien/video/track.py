@@ -31,8 +31,8 @@ from mien.video.associate import (
     Observations,
     assign,
     covered_ratio,
-    likeness,
     match,
+    within_reach,
 )
 from mien.video.flow import Flow
 from mien.video.smooth import Smoother
@@ -211,8 +211,10 @@ class FaceTracker:
         """Tell which new faces are known ones that come back."""
         new = [track for track in self._tracks if track.number is None and track.detected]
         lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
-        alike = likeness(_candidates(lost, time_s), _observations(new))
-        for known, index in assign(np.where(alike >= SAME_LOOKS, alike, 0)):
+        candidates, found = _candidates(lost, time_s), _observations(new)
+        alike = candidates.looks @ found.looks.T
+        possible = within_reach(candidates, found.boxes_xyxy) & (alike >= SAME_LOOKS)
+        for known, index in assign(np.where(possible, alike, 0)):
             lost[known].see(new[index].sight)
             self._tracks.remove(new[index])
 
@@ -222,11 +224,11 @@ class FaceTracker:
         new = [track for track in self._tracks if track.number is None]
         lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
         known_boxes = [track.box_xyxy for track in self._tracks if track.number is not None and track.detected]
-        alike = likeness(_candidates(lost, time_s), _observations(new)).max(axis=0, initial=0)
-        for track, alike_to_lost in zip(new, alike, strict=True):
+        in_reach = within_reach(_candidates(lost, time_s), _observations(new).boxes_xyxy).any(axis=0)
+        for track, near_lost in zip(new, in_reach, strict=True):
             touched = covered_ratio(track.box_xyxy, known_boxes) > TOUCHED_RATIO
             waited_s = max(time_s - track.began_s, self._interval_s)  # of slow frames each one has to count
-            if waited_s >= DOUBT_S or not (touched or alike_to_lost >= STRANGER_LOOKS):
+            if waited_s >= DOUBT_S or not (touched or near_lost):
                 self._last_number += 1
                 track.number = self._last_number
 
