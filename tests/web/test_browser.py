@@ -176,6 +176,24 @@ def test_paste_and_scheme(page: Any, address: str, picture: Picture) -> None:
     assert page.evaluate(background) != light
 
 
+def test_an_example_without_a_layout_jump(page: Any, address: str) -> None:
+    """Shifts count as in web.dev's CLS, where under 0.1 is good; those that follow a click at once do not."""
+    page.add_init_script("""
+        window.shift = 0;
+        new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+        }).observe({ type: "layout-shift", buffered: true });
+    """)
+    page.goto(address)
+    page.locator(".facts").first.wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.shift") < 0.1
+    page.get_by_role("button", name="Four drawn faces").click()
+    page.locator(".card", has_text="drawn-faces.webp").locator(".bars").nth(3).wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.shift") < 0.1
+
+
 def test_drop(page: Any, address: str, picture: Picture) -> None:
     page.goto(address)
     drag = """([kind, bytes]) => {

@@ -1,4 +1,4 @@
-"""Pictures to try the page with: portraits that an installed package ships, or that `mien demo` has fetched."""
+"""Pictures to try the page with: portraits that an installed package ships or `mien demo` has fetched, and a drawing."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,14 @@ class Sample:
     mimetype: str
 
 
+DRAWING = Sample(
+    name="drawn-faces.webp",
+    title="Four drawn faces",
+    credit="drawn for mien",
+    path=Path(__file__).parent / "static" / "img" / "drawn-faces.webp",
+    mimetype="image/webp",
+)
+"""What every installation has."""
 CANDIDATES = (
     (
         "grace-hopper.jpg",
@@ -35,11 +43,12 @@ CANDIDATES = (
 @cache
 def available() -> tuple[Sample, ...]:
     """Those that this installation has; nothing is fetched."""
-    return tuple(
+    portraits = tuple(
         Sample(name=name, title=title, credit=credit, path=path, mimetype=_mimetype(name))
         for name, title, credit, package, place in CANDIDATES
         if (path := _in_package(package, place) or _cached(name)) is not None
     )
+    return (*portraits, DRAWING)
 
 
 def _in_package(package: str, place: str) -> Path | None:
