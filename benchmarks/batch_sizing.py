@@ -85,6 +85,13 @@ def limit(figures: Mapping[str, Any], workload: str, assumed: Assumptions) -> st
     return f"{stage} ({100 * stages[stage] / sum(stages.values()):.0f} % of the CPU time)"
 
 
+def short(number: float) -> str:
+    """Two or three digits that count: 1,840, 31.9, 0.32, 0.0041."""
+    if number >= 100:
+        return f"{round(number, -1) if number >= 1000 else number:,.0f}"
+    return f"{number:.1f}" if number >= 10 else f"{number:.2g}"
+
+
 def render(figures: Mapping[str, Any], assumed: Assumptions) -> str:
     """The tables as Markdown."""
     return "\n\n".join([_measured(figures), _engines(figures), _assumed(assumed), _sized(figures, assumed)])
@@ -92,10 +99,13 @@ def render(figures: Mapping[str, Any], assumed: Assumptions) -> str:
 
 def _measured(figures: Mapping[str, Any]) -> str:
     about = figures["machine"]
-    load = "" if about["load_average"] is None else f", load average {about['load_average'][0]:.1f} at the start"
+    load = about["load_average"]
+    busy = load is not None and load[0] > 0.5 * about["cpus"]
+    warning = " **Other programs ran meanwhile: rates are too low, CPU times a little too high.**" if busy else ""
     lines = [
-        f"Measured on {about['cpu']}, {about['cpus']} CPUs{load}; "
-        f"mien {about['mien']}, ONNX Runtime {about['onnxruntime']}.",
+        f"Measured on {about['cpu']}, CPUs at hand: {about['cpus']}, load average at the start: "
+        f"{'unknown' if load is None else round(load[0], 1)}; mien {about['mien']}, "
+        f"ONNX Runtime {about['onnxruntime']}.{warning}",
         "",
         "| one image, milliseconds of one CPU | decode | detect | classify | table | most goes into |",
         "|---|--:|--:|--:|--:|---|",
@@ -147,11 +157,10 @@ def _sized(figures: Mapping[str, Any], assumed: Assumptions) -> str:
     for workload in figures["local_images_s"]:
         for images in SIZES:
             job = size(figures, workload, images, assumed)
-            lines.append(
-                f"| {workload} | {POWERS[images]} | {job.cpu_hours:,.1f} | {job.hours:,.2f} | {job.cpu_usd:,.2f} | "
-                f"{job.read_usd_loose:,.2f} / {job.read_usd_tar:,.2f} | {job.output_gb:,.2f} | "
-                f"{limit(figures, workload, assumed)} |"
-            )
+            numbers = map(short, (job.cpu_hours, job.hours, job.cpu_usd))
+            requests = f"{short(job.read_usd_loose)} / {short(job.read_usd_tar)}"
+            cells = [workload, POWERS[images], *numbers, requests, short(job.output_gb)]
+            lines.append(f"| {' | '.join(cells)} | {limit(figures, workload, assumed)} |")
     return "\n".join(lines)
 
 

@@ -69,6 +69,22 @@ def test_a_slow_network_is_the_limit(sizing: ModuleType, figures: dict[str, Any]
     assert sizing.limit(figures, crops, fast).startswith("classify (80 %")
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (40880.7, "40,880"),
+        (319.38, "319"),
+        (31.94, "31.9"),
+        (1.837, "1.8"),
+        (0.3241, "0.32"),
+        (0.00004, "4e-05"),
+        (0, "0"),
+    ],
+)
+def test_short_numbers(sizing: ModuleType, number: float, expected: str) -> None:
+    assert sizing.short(number) == expected
+
+
 def test_tables_name_what_was_assumed(sizing: ModuleType, figures: dict[str, Any]) -> None:
     text = sizing.render(figures, sizing.Assumptions())
     assert "assumption, not measured" in text
