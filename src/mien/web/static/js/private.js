@@ -63,14 +63,16 @@ class Engine {
 async function download(url, onBytes) {
   const response = await fetch(url);
   if (!response.ok) throw new ApiError(`Private mode could not be loaded: the server answered ${response.status}.`, "private", response.status);
-  const chunks = [];
-  for (const reader = response.body.getReader(); ; ) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    chunks.push(value);
-    onBytes(value.length);
-  }
-  return new Blob(chunks).arrayBuffer();
+  const counted = response.body.pipeThrough(
+    new TransformStream({
+      transform(chunk, controller) {
+        onBytes(chunk.length);
+        controller.enqueue(chunk);
+      },
+    }),
+  );
+  const whole = url.endsWith(".gzip") ? counted.pipeThrough(new DecompressionStream("gzip")) : counted;
+  return new Response(whole).arrayBuffer();
 }
 
 const box = document.getElementById("private");
