@@ -9,7 +9,7 @@ INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
 PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm.gzip
 WITH_PRIVATE := $(if $(shell command -v npm),$(PRIVATE))
 
-.PHONY: demo test lint soak wheel-check private clean
+.PHONY: demo test lint soak wheel-check image-check private clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)  ## analyse a real portrait; leaves an annotated picture and a heatmap in demo/
@@ -32,6 +32,9 @@ soak: $(VENV)/.dev $(WITH_PRIVATE)  ## the long ones
 
 wheel-check: $(VENV)/.dev $(WITH_PRIVATE)  ## size of the base install, and a wheel that predicts without network
 	$(BIN)/python .ci/wheel_check.py
+
+image-check:  ## follow the Dockerfile in debootstrap chroots and start its service locked; needs root and Debian's mirror
+	$(PYTHON) .ci/image_check.py
 
 private: $(PRIVATE)  ## private mode's files from the npm registry, as web-build/package-lock.json pins them
 
