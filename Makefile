@@ -5,17 +5,16 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find src -name '*.py' -o -name '*.onnx' -o -name '*.toml' -o -name '*.html' -o -name '*.css' -o -name '*.js')
 # the development install is editable, so it serves the demo too, and `make demo` after `make test` installs nothing
 INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
-# what private mode of the web app runs in the browser; without npm the app comes without that mode
+# what private mode of the web app runs in the browser; without npm the app comes without that mode, and its tests are skipped
 PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm.gzip
-WITH_PRIVATE := $(if $(shell command -v npm),$(PRIVATE))
 
-.PHONY: demo test lint soak wheel-check image-check private clean
+.PHONY: demo test lint soak wheel-check image-check private private-where-npm-is clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)  ## analyse a real portrait; leaves an annotated picture and a heatmap in demo/
 	$(BIN)/mien demo --output demo
 
-test: $(VENV)/.dev $(WITH_PRIVATE)  ## what a change must pass: 15 minutes at most on two cores
+test: $(VENV)/.dev private-where-npm-is  ## what a change must pass: 15 minutes at most on two cores
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -27,16 +26,20 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev  ## the documentation as a site in site/; strict, without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
-soak: $(VENV)/.dev $(WITH_PRIVATE)  ## the long ones
+soak: $(VENV)/.dev private-where-npm-is  ## the long ones
 	$(BIN)/python -m pytest -m soak --timeout 7200
 
-wheel-check: $(VENV)/.dev $(WITH_PRIVATE)  ## size of the base install, and a wheel that predicts without network
+wheel-check: $(VENV)/.dev private-where-npm-is  ## size of the base install, and a wheel that predicts without network
 	$(BIN)/python .ci/wheel_check.py
 
 image-check:  ## follow the Dockerfile in debootstrap chroots and start its service locked; needs root and Debian's mirror
 	$(PYTHON) .ci/image_check.py
 
 private: $(PRIVATE)  ## private mode's files from the npm registry, as web-build/package-lock.json pins them
+
+private-where-npm-is:
+	@if ! command -v npm >/dev/null; then echo "no npm: private mode is left out"; \
+	else $(MAKE) --no-print-directory private || echo "npm cannot fetch it: private mode is left out"; fi
 
 $(PRIVATE): web-build/package-lock.json web-build/copy.mjs
 	npm ci --prefix web-build --ignore-scripts --no-audit --no-fund
