@@ -1,6 +1,6 @@
 """The pictures of docs/explanations.md, from portraits that two packages ship and from drawn faces.
 
-    python benchmarks/explanation_figures.py --run RUN --model default --baseline baseline
+    python benchmarks/explanation_figures.py --run RUN --model default --baseline runs/baseline-improved
 
 RUN is the run or checkpoint behind the strongest model at hand (for gradients); --model and --baseline are names,
 .onnx files, runs or checkpoints. No image of FER-2013 is shown. Without --baseline the comparison is left out.
