@@ -159,9 +159,8 @@ def _connect(ray: Any, cluster: ClusterSettings) -> None:
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
-        cpus = (cluster.workers or 1) * cluster.worker_cpus if cluster.workers else None
+        cpus = cluster.workers * cluster.worker_cpus if cluster.workers else None
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, "num_cpus": cpus}
-        options |= {"_node_ip_address": "127.0.0.1"}  # nobody else is to reach it
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

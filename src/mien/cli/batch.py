@@ -1,5 +1,7 @@
 """`mien batch`: millions of pictures to one table, on this machine or on a Ray cluster."""
 
+import sys
+from contextlib import redirect_stdout
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +93,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         shard_images=shard_images,
         resume=resume,
     )
-    with Progress() as progress:
+    with Progress() as progress, redirect_stdout(sys.stderr):  # Ray prints what befalls its workers
         summary = job.run(settings, chosen, watch=progress)
     _report(summary)
 
