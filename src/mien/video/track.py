@@ -224,11 +224,11 @@ class FaceTracker:
         new = [track for track in self._tracks if track.number is None]
         lost = [track for track in self._tracks if track.number is not None and not track.in_sight]
         known_boxes = [track.box_xyxy for track in self._tracks if track.number is not None and track.detected]
-        in_reach = within_reach(_candidates(lost, time_s), _observations(new).boxes_xyxy).any(axis=0)
-        for track, near_lost in zip(new, in_reach, strict=True):
+        in_reach = within_reach(_candidates(lost, time_s), _observations(new).boxes_xyxy)
+        for track, near_lost in zip(new, in_reach.T, strict=True):
             touched = covered_ratio(track.box_xyxy, known_boxes) > TOUCHED_RATIO
             waited_s = max(time_s - track.began_s, self._interval_s)  # of slow frames each one has to count
-            if waited_s >= DOUBT_S or not (touched or near_lost):
+            if waited_s >= DOUBT_S or not (touched or near_lost.any()):
                 self._last_number += 1
                 track.number = self._last_number
 
