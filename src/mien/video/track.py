@@ -57,7 +57,7 @@ class TrackSettings:
     detect_side: int | None = 320  # longest side of what the detector sees; None: the frame as it is
     lost_s: float = 1.5  # a face out of sight for so long is given up: coming back, it is a new track
     hold_s: float = 0.5  # a face that flow still follows is believed for so long without the detector
-    half_life_s: float = 0.25  # of the smoothing of probabilities; 0: none
+    half_life_s: float = 0.2  # of the smoothing of probabilities; 0: none
     hysteresis: float = 0.1  # lead in probability that another emotion needs to be shown; 0: none
 
     def __post_init__(self) -> None:

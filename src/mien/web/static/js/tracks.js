@@ -1,7 +1,7 @@
 // Faces followed from frame to frame, and probabilities smoothed over time. In the browser: the server knows no client.
 // Smoothing and hysteresis are those of mien.video.smooth; tests/web/smoothing.json holds both to the same numbers.
 
-export const HALF_LIFE_S = 0.25; // of the smoothing of probabilities
+export const HALF_LIFE_S = 0.2; // of the smoothing of probabilities
 export const HYSTERESIS = 0.1; // lead in probability that another emotion needs to be shown
 export const FLOOR = 1e-6; // of a probability before its log is taken: zero would stay zero for ever
 export const SAME_FACE_IOU = 0.25; // boxes that overlap more are one face
