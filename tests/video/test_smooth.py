@@ -75,8 +75,8 @@ def test_browser_follows_faces_that_cross(tmp_path: Path) -> None:
     got = in_node(
         """
         const tracker = new tracks.Tracker();
-        const seen = input.map((faces, index) => tracker.update(faces, index / 15));
-        return seen.map((tracks) => tracks.map(({ id, face }) => [id, face.box_xyxy]));
+        const seen = ({ id, face }) => [id, face.box_xyxy];
+        return input.map((faces, index) => tracker.update(faces, index / 15).map(seen));
         """,
         faces,
         tmp_path,
