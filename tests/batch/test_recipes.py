@@ -21,7 +21,7 @@ def read(name: str) -> Any:
     return yaml.safe_load((REPOSITORY / "examples" / name).read_text(encoding="utf-8"))
 
 
-def tested_ray() -> str:
+def oldest_ray() -> str:
     """The oldest Ray that mien takes, as a whole version."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     return re.findall(r"ray\[data\]>=([\d.]+)", text)[0] + ".0"
@@ -47,7 +47,7 @@ def test_the_cluster_file_fits_rays_schema(schema: Any) -> None:
 def test_the_cluster_file_installs_this_mien() -> None:
     text = (REPOSITORY / "examples" / "ray-cluster.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"mien-([\d.]+)-py3", text)) == {mien.__version__}
-    assert re.findall(r"ray\[default\]==([\d.]+)", text) == [tested_ray()]
+    assert re.findall(r"ray\[default\]==([\d.]+)", text) == [oldest_ray()]
     for path in read("ray-cluster.yaml")["file_mounts"]:
         assert path in text.partition("setup_commands")[2]
 
@@ -70,7 +70,7 @@ def test_the_kuberay_manifest_has_kuberays_fields() -> None:
     assert set(cluster) <= CLUSTER
     assert set(cluster["headGroupSpec"]) == HEAD
     assert all(set(group) == GROUP for group in groups)
-    assert cluster["rayVersion"] == tested_ray()
+    assert cluster["rayVersion"] == oldest_ray()
     for group in (cluster["headGroupSpec"], *groups):
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
         (container,) = group["template"]["spec"]["containers"]
