@@ -29,6 +29,7 @@ let tracker = new Tracker();
 let selected = null; // number of the face whose timeline is shown
 let recent = []; // {atS, latencyMs}
 let tracks = [];
+let threshold = 0; // of the answering model: a smoothed confidence under it is uncertain
 let scrolledS = 0; // when the timeline was last drawn
 let frames = 0; // answers since the camera was started
 let explanation = null; // maps of the face that is shown, in evidence mode
@@ -136,6 +137,7 @@ async function step() {
   frames += 1;
   stage.dataset.frames = frames;
   tracks = tracker.update(result.faces, sentS);
+  threshold = result.model?.threshold ?? threshold;
   timeline.add(tracks, sentS);
   recent = [...recent, { atS: nowS(), latencyMs: 1000 * (nowS() - sentS) }].slice(-RATE_WINDOW);
   list();
@@ -216,18 +218,19 @@ function drawEvidence(context) {
   context.restore();
 }
 
-function drawTrack(context, { id, box, emotion, confidence, face }) {
+function drawTrack(context, { id, box, emotion, confidence }) {
+  const uncertain = confidence < threshold;
   const [left, top, right, bottom] = box;
   context.lineWidth = 3;
   for (const [style, width] of [["rgb(0 0 0 / 55%)", 6], [resolvedColour(emotion), 3]]) {
     context.strokeStyle = style;
     context.lineWidth = width;
-    context.setLineDash(face.uncertain ? [8, 6] : []);
+    context.setLineDash(uncertain ? [8, 6] : []);
     context.beginPath();
     context.roundRect(left, top, right - left, bottom - top, 8);
     context.stroke();
   }
-  const text = `${id}  ${face.uncertain ? "hard to tell" : `${emotion} ${percent(confidence)}`}`;
+  const text = `${id}  ${uncertain ? "hard to tell" : `${emotion} ${percent(confidence)}`}`;
   context.font = "600 15px system-ui, sans-serif";
   const width = context.measureText(text).width + 14;
   const y = Math.max(0, top - 26);
@@ -274,8 +277,8 @@ class Entry {
     this.element = h("li", { class: "live-face" }, this.button, h("ul", { class: "bars", "aria-label": `Probabilities of face ${id}` }, ...this.bars.map(({ element }) => element)));
   }
 
-  update({ emotion, values, labels, face }) {
-    const words = face.uncertain ? "Hard to tell" : `Looks ${look(emotion)}`;
+  update({ emotion, confidence, values, labels }) {
+    const words = confidence < threshold ? "Hard to tell" : `Looks ${look(emotion)}`;
     if (this.words.textContent !== words) {
       this.words.textContent = words;
       const fresh = sign(emotion);
