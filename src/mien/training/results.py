@@ -183,8 +183,8 @@ def _provenance(records: Sequence[Record]) -> str:
         teachers = ", ".join(one["name"] for one in about.get("teachers") or []) or "none"
         hashes = (f"`{one[:12]}`" for one in digests)
         rows.append((record.name, came.recipe or "none", changes, teachers, *settings, *hashes))
-    heads = ("run", "recipe", "changed", "teachers", "seed", "precision", "versions", "measured on", "trained on", "weights")
-    return _table(heads, rows)
+    heads = ("run", "recipe", "changed", "teachers", "seed", "precision", "versions")
+    return _table((*heads, "measured on", "trained on", "weights"), rows)
 
 
 def duration(seconds: float) -> str:
