@@ -161,3 +161,12 @@ def test_environ() -> None:
     assert (environ["HTTP_X_A"], environ["HTTP_HOST"]) == ("1", "example.org")
     assert "HTTP_TRANSFER_ENCODING" not in environ
     assert isinstance(environ["wsgi.errors"], io.StringIO)
+
+
+def test_an_underscore_does_not_pass_for_a_proxys_word(make_client: MakeClient) -> None:
+    """A proxy appends to X-Forwarded-For and leaves X_Forwarded_For as the client wrote it."""
+    client = make_client(trusted_proxies=1, rate_limit="1/minute")
+    headers = {"x-forwarded-for": "203.0.113.7", "x_forwarded_for": "127.0.0.1"}
+    statuses = [ask(client, Wire(), method="GET", path="/api/v1/models", headers=headers)[0] for _ in range(2)]
+    assert statuses == [200, 429]
+    assert "CONTENT_TYPE" not in environ_of(Head(headers={"content_type": "text/plain"}), b"")

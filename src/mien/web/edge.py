@@ -25,6 +25,7 @@ from mien.web.settings import Settings
 REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
 ARRIVED = "mien.arrived"  # key of the environ: `time.monotonic()` when the body was whole
 LIGHT_THREADS = 8  # for pages, health checks and refusals: milliseconds each
+LEFT_OUT = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING"})  # headers; bodies are whole here
 BODIES_BYTES = 64_000_000  # of all bodies of a worker that are being read or wait for a thread
 
 
@@ -163,9 +164,9 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
     }
     for name, value in scope.headers.items():
         key = name.upper().replace("-", "_")
-        if key == "CONTENT_TYPE":
+        if name.lower() == "content-type":
             environ[key] = value
-        elif key not in ("CONTENT_LENGTH", "TRANSFER_ENCODING"):
+        elif key not in LEFT_OUT and "_" not in name:  # X_Forwarded_For would pass for what a proxy says
             known = environ.get(f"HTTP_{key}")
             environ[f"HTTP_{key}"] = value if known is None else f"{known},{value}"
     if scope.authority:
