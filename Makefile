@@ -8,7 +8,7 @@ INSTALLED := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.base)
 # what private mode of the web app runs in the browser; without npm the app comes without that mode, and its tests are skipped
 PRIVATE := src/mien/web/static/vendor/onnxruntime-web/ort-wasm-simd-threaded.wasm.gzip
 
-.PHONY: demo test lint soak wheel-check image-check private private-where-npm-is clean
+.PHONY: demo test lint docs soak wheel-check image-check private private-where-npm-is clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)  ## analyse a real portrait; leaves an annotated picture and a heatmap in demo/
@@ -24,7 +24,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.dev  ## the documentation as a site in site/; strict, without network
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 soak: $(VENV)/.dev private-where-npm-is  ## the long ones
 	$(BIN)/python -m pytest -m soak --timeout 7200
@@ -39,7 +39,9 @@ private: $(PRIVATE)  ## private mode's files from the npm registry, as web-build
 
 private-where-npm-is:
 	@if ! command -v npm >/dev/null; then echo "no npm: private mode is left out"; \
-	else $(MAKE) --no-print-directory private || echo "npm cannot fetch it: private mode is left out"; fi
+	elif ! [ -e $(PRIVATE) ] && ! npm view onnxruntime-web version >/dev/null 2>&1; then \
+	echo "npm reaches no registry: private mode is left out"; \
+	else $(MAKE) --no-print-directory private; fi
 
 $(PRIVATE): web-build/package-lock.json web-build/copy.mjs
 	npm ci --prefix web-build --ignore-scripts --no-audit --no-fund

@@ -45,7 +45,8 @@ def encoded(picture: PIL.Image.Image, *, format: str = "JPEG", orientation: int 
     ("size", "side_px", "expected"),
     [
         pytest.param((4000, 3000), 1280, (2000, 1500), id="half: a quarter would be under the side"),
-        pytest.param((4001, 3003), 1280, (2001, 1502), id="odd sizes round up"),
+        pytest.param((4001, 3003), 1280, (4001, 3003), id="odd sizes stay whole"),
+        pytest.param((4004, 3000), 320, (1001, 750), id="the largest step that divides both sides"),
         pytest.param((4000, 3000), 1000, (1000, 750), id="a quarter"),
         pytest.param((4000, 3000), 100, (500, 375), id="an eighth is the least"),
         pytest.param((2000, 1500), 1280, (2000, 1500), id="not twice as large"),

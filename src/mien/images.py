@@ -1,7 +1,6 @@
 """Pictures in: any source becomes one kind of array, `(H, W, 3)` RGB uint8, upright, and inside limits."""
 
 import io
-import math
 import os
 import struct
 import zlib
@@ -42,6 +41,7 @@ UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+REDUCTIONS = (8, 4, 2)  # what libjpeg-turbo's scaled inverse DCT can divide a picture by
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError),
@@ -100,8 +100,9 @@ class Photo:
 def read_photo(source: Source, *, limits: Limits = DEFAULT_LIMITS, side_px: int | None = None) -> Photo:
     """Read a picture as `read_image` does; a JPEG's longer side may come out shorter, but not under `side_px`.
 
-    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size by leaving out the fine coefficients of its 8 x 8 blocks, which
-    saves most of the work; other formats, arrays and PIL images, and everything without `side_px`, stay whole.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, where that divides both sides, by leaving out the fine
+    coefficients of its 8 x 8 blocks, which saves most of the work; other formats, arrays and PIL images, and everything
+    without `side_px`, stay whole.
 
     Raises:
         ImageError: as `read_image`.
@@ -113,9 +114,11 @@ def read_photo(source: Source, *, limits: Limits = DEFAULT_LIMITS, side_px: int 
     with _opened(name, data, limits) as picture:
         _check_size(name, *picture.size, limits)
         width, height = picture.size
-        ratio = side_px / max(width, height)
-        if ratio < 1:
-            picture.draft(None, (math.ceil(width * ratio), math.ceil(height * ratio)))  # no-op unless it is a JPEG
+        for step in REDUCTIONS:
+            # a last block that is not full would shift everything by a part of a pixel: up to `step` of the whole's
+            if max(width, height) >= step * side_px and width % step == height % step == 0:
+                picture.draft(None, (width // step, height // step))  # no-op unless it is a JPEG
+                break
         reduced = picture.size != (width, height)
         if _orientation(picture) in SIDEWAYS:
             width, height = height, width

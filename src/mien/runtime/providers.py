@@ -52,7 +52,12 @@ def open_session(
         except ModelError:  # no driver, or no GPU: a damaged model fails again below, and is reported there
             pass
     chosen = remembered().get(sha256, "cpu")
-    return _open(model, chosen, name=name, threads=threads), chosen
+    try:
+        return _open(model, chosen, name=name, threads=threads), chosen
+    except ModelError:
+        if chosen == "cpu":
+            raise
+    return _open(model, "cpu", name=name, threads=threads), "cpu"  # what was measured once works no longer
 
 
 def _open(model: bytes, provider: str, *, name: str, threads: int | None) -> Session:
