@@ -41,7 +41,7 @@ class MienHook(BuildHookInterface):  # type: ignore[type-arg]
         weights = Path(self.root) / WEIGHTS
         put_weights(weights)
         if version != "editable":
-            build_data["artifacts"] += ["/" + WEIGHTS.as_posix(), *(f"/{PRIVATE.as_posix()}/*.{ending}" for ending in ("mjs", "gzip"))]
+            build_data["artifacts"] += ["/" + WEIGHTS.as_posix(), f"/{PRIVATE.as_posix()}/**"]
 
 
 def put_weights(path: Path) -> None:
