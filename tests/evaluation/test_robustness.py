@@ -168,6 +168,21 @@ def test_one_model_has_no_corruption_error(faces: Split) -> None:
     assert output.summary(alone) == []
 
 
+def test_a_reference_without_errors_leaves_the_other_figures(faces: Split, tmp_path: Path) -> None:
+    knows = np.eye(7, dtype=np.float32)[faces.labels]
+    contenders = [
+        robustness.Contender("half", FER7, by_lower_half),
+        robustness.Contender("right", FER7, lambda crops: knows[: len(crops)]),
+    ]
+    easy = robustness.measure(contenders, faces, FER7, batch_size=len(faces))
+    output.write(easy, tmp_path)
+    table = json.loads((tmp_path / "robustness.json").read_text())
+    assert (table["reference"], table["models"][0]["mean_corruption_error"]) == ("right", None)
+    (sentence,) = output.summary(easy)
+    assert sentence.startswith("No mean corruption error: right makes no error to divide by under blur, noise")
+    assert len({len(row) for row in output.rows(easy)}) == 1
+
+
 def test_json_csv_and_table_agree(found: robustness.Robustness, tmp_path: Path) -> None:
     output.write(found, tmp_path)
     table = json.loads((tmp_path / "robustness.json").read_text())

@@ -94,9 +94,17 @@ class Robustness:
         """What the errors are divided by; None where one model stands alone."""
         return self.models[1] if len(self.models) > 1 else None
 
+    @property
+    def faultless(self) -> tuple[str, ...]:
+        """Corruptions under which the reference makes no error, so that nothing can be divided by its errors."""
+        if self.reference is None:
+            return ()
+        errors = self.reference.errors.sum(axis=1).tolist()
+        return tuple(name for name, count in zip(CORRUPTIONS, errors, strict=True) if not count)
+
     def error_of(self, model: Measured) -> CorruptionError | None:
-        """The errors of `model` beside those of the reference; None where there is no reference."""
-        return None if self.reference is None else corruption_error(model, self.reference)
+        """The errors of `model` beside those of the reference; None without one that errs under every corruption."""
+        return None if self.reference is None or self.faultless else corruption_error(model, self.reference)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `robustness.json`: JSON-safe."""

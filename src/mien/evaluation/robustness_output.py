@@ -87,7 +87,10 @@ def rows(found: Robustness) -> list[tuple[str, ...]]:
 
 
 def summary(found: Robustness) -> list[str]:
-    """A sentence for each model beside the reference: its mean corruption error, with the interval."""
+    """A sentence for each model beside the reference: its mean corruption error, with the interval, or why none."""
+    if found.reference is not None and found.faultless:
+        kinds = ", ".join(CORRUPTIONS[name].title for name in found.faultless)
+        return [f"No mean corruption error: {found.reference.name} makes no error to divide by under {kinds}."]
     sentences = []
     for model in found.models:
         error = None if model is found.reference else found.error_of(model)
