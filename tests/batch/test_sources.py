@@ -1,5 +1,6 @@
 """Every kind of source gives the rows that the analyzer gives for its pictures, one by one."""
 
+import gzip
 import io
 import tarfile
 import threading
@@ -308,6 +309,33 @@ def test_a_tar_that_is_cut_short(few: Path, tmp_path: Path, score: Score) -> Non
     assert table.column("source").to_pylist()[-1] == str(path)
     assert "cannot be read after" in table.column("error").to_pylist()[-1]
     assert summary.total.errors >= 1
+
+
+def members_of(path: Path) -> list[tarfile.TarInfo]:
+    with tarfile.open(path) as archive:
+        return archive.getmembers()
+
+
+CUTS = {
+    "before a header": lambda data, at: data[:at],
+    "in a header": lambda data, at: data[: at + 100],
+    "a damaged header": lambda data, at: data[: at + 100] + bytes(99) + data[at + 199 :],
+}
+
+
+@pytest.mark.parametrize("damage", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_that_breaks_off_at_a_member(
+    few: Path, tmp_path: Path, score: Score, damage: Callable[[bytes, int], bytes], mode: str
+) -> None:
+    """`tarfile` takes that for the end of the archive; the members behind it would be missed by nobody."""
+    path = write_tar(few, tmp_path / "few.tar")
+    data = damage(path.read_bytes(), members_of(path)[2].offset)
+    path.write_bytes(data if mode == "w" else gzip.compress(data))
+    table, summary = score(path, tmp_path / "out.parquet")
+    assert table.column("source").to_pylist() == [f"{path}#deep/00.png", str(path)]
+    assert "cannot be read after deep/00.png (breaks off" in table.column("error")[1].as_py()
+    assert summary.total.errors == 1
 
 
 def test_rows_without_a_picture(few: Path, tmp_path: Path, score: Score) -> None:

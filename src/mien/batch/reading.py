@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +33,19 @@ class Item:
     def is_remote(self) -> bool:
         """Whether it waits for a store."""
         return self.address is not None and stores.scheme_of(self.address) is not None
+
+
+class _Whole(tarfile.TarInfo):
+    """A member whose header is damaged or cut is an error; `tarfile` takes it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
+            raise  # the two blocks that end an archive
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"breaks off: {error}") from error
 
 
 class _Named(io.BytesIO):
@@ -125,7 +138,7 @@ def _members(unit: Unit, root: str) -> Iterator[Item]:
     try:
         with (
             stores.open_file(absolute(unit.address, root)) as file,
-            tarfile.open(fileobj=file, mode="r|*") as archive,
+            tarfile.open(fileobj=file, mode="r|*", tarinfo=_Whole) as archive,
         ):
             for member in archive:
                 if member.isfile() and sources.is_picture(member.name):
