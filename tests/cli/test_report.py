@@ -13,6 +13,7 @@ from mien import hub
 from mien.cli import evaluate_robustness
 from mien.cli.opened import Opened, names_of
 from mien.datasets import packed
+from mien.labels import FER7
 from mien.training import recipe as recipes
 from mien.training import run
 from mien.training.distributed import World
@@ -94,12 +95,16 @@ def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
 def test_the_packaged_baseline_is_the_reference_unless_another_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    opened = Opened(tiny_spec(np.zeros((7, 8), np.float32)), lambda crops: np.empty((0, 7), np.float32), {})
     monkeypatch.setattr(hub, "packaged", lambda: ("baseline", "default"))
-    assert evaluate_robustness.rivals(None, "default") == ["baseline"]
-    assert evaluate_robustness.rivals(["b.onnx", "c.onnx"], "default") == ["b.onnx", "c.onnx"]
+    monkeypatch.setattr(evaluate_robustness, "open_model", lambda name: opened)
+    rivals = evaluate_robustness.rivals
+    assert rivals(None, "default", tuple(reversed(FER7))) == [("baseline", opened)]
+    assert rivals(["b.onnx", "c.onnx"], "default", FER7) == [("b.onnx", opened), ("c.onnx", opened)]
     assert capsys.readouterr().err == ""
-    assert evaluate_robustness.rivals(None, "baseline") == []
-    assert "add --against MODEL" in capsys.readouterr().err
+    for model, labels in (("baseline", FER7), ("pets.onnx", ("cat", "dog"))):
+        assert rivals(None, model, labels) == []
+        assert "add --against MODEL" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

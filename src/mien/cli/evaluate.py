@@ -101,8 +101,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     if robustness:
         from mien.cli import evaluate_robustness as robust
 
-        names = [model, *robust.rivals(against, model)]
-        models = [opened, *map(open_model, names[1:])]
+        names, models = zip((model, opened), *robust.rivals(against, model, opened.spec.labels), strict=True)
         called = dict(zip(names_of(names, models), models, strict=True))
         found = robust.measure(called, faces, tta=tta.value, limit=limit, batch_size=batch_size, count=counting)
         if output is not None:

@@ -1,14 +1,14 @@
 """`mien evaluate --robustness`: models under corruptions, side by side on the same faces."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mien.cli.labelled import Counter, Labelled
-from mien.cli.opened import Opened
+from mien.cli.opened import Opened, open_model
 from mien.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 BASELINE = "baseline"  # the packaged name that stands beside every other model
 
 
-def rivals(against: list[str] | None, model: str) -> list[str]:
-    """The models of --against; without any, the packaged baseline where there is one and it is not `model` itself."""
+def rivals(against: list[str] | None, model: str, labels: Sequence[str]) -> list[tuple[str, Opened]]:
+    """The models of --against with their names; without any, the packaged baseline beside any other `model`.
+
+    It is left out where it is not packaged, or tells other classes apart than `labels`.
+    """
     from mien import hub
 
-    names = against or ([BASELINE] if BASELINE in hub.packaged() and model != BASELINE else [])
-    if not names:
-        typer.echo("mien: no mean corruption error: it needs a model to divide by; add --against MODEL", err=True)
-    return names
+    if against:
+        return [(name, open_model(name)) for name in against]
+    if BASELINE in hub.packaged() and model != BASELINE:
+        baseline = open_model(BASELINE)
+        if set(baseline.spec.labels) == set(labels):
+            return [(BASELINE, baseline)]
+    typer.echo("mien: no mean corruption error: it needs a model to divide by; add --against MODEL", err=True)
+    return []
 
 
 def measure(
