@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mien.errors import VideoError
+from mien.video.audio import AudioTrack
 from mien.video.writer import FilmWriter
 from tests.video.conftest import code_of, coded, write_film
 
@@ -108,6 +109,38 @@ def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:
     assert writer.problem is not None
     assert "without sound" in writer.problem
     assert pictures_of(tmp_path / "film.mp4")[0] == [0.0]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "webm"])
+def test_sound_that_runs_backwards_is_left_out(tmp_path: Path, steady_s: list[float], ending: str) -> None:
+    once = write_film(tmp_path / "once.ts", steady_s, sound="aac").read_bytes()
+    twice = tmp_path / "twice.ts"
+    twice.write_bytes(once + once)
+    writer = FilmWriter(tmp_path / f"film.{ending}", audio_path=str(twice))
+    for number, time_s in enumerate(steady_s):
+        writer.write(coded(number), time_s)
+    writer.write(coded(50), 5.0)
+    writer.close()
+    assert writer.problem is None
+    assert len(pictures_of(tmp_path / f"film.{ending}")[0]) == 51
+    assert sound_of(tmp_path / f"film.{ending}")[2] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("method", ["write_until", "close"])
+def test_sound_that_breaks_leaves_the_pictures(
+    tmp_path: Path, plain_film: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(track: AudioTrack, end_s: float) -> None:
+        raise av.error.InvalidDataError(22, "it broke")
+
+    monkeypatch.setattr(AudioTrack, method, broken)
+    writer = FilmWriter(tmp_path / "film.mp4", audio_path=str(plain_film))
+    for number in range(3):
+        writer.write(coded(number), 0.04 * number)
+    writer.close()
+    assert writer.problem is not None
+    assert "its sound ends" in writer.problem
+    assert len(pictures_of(tmp_path / "film.mp4")[0]) == 3
 
 
 def test_times_that_do_not_rise_are_pushed_on(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ FALLBACK = {"webm": "libopus"}  # encoder where the sound cannot be copied; aac 
 class AudioTrack:
     """The first sound track of `path`, written into an open PyAV output a little ahead of its pictures.
 
-    Packets between `start_s` and the film's end are moved so that `start_s` becomes 0. A damaged packet is left out.
+    Packets between `start_s` and the film's end are moved so that `start_s` becomes 0. A damaged packet is left out,
+    and so is one whose time runs backwards, which no container takes.
     """
 
     def __init__(self, path: str, output: Any, *, start_s: float) -> None:
@@ -57,10 +58,12 @@ class AudioTrack:
 
     def close(self, end_s: float) -> None:
         """Write the rest up to `end_s` and close the input."""
-        self.write_until(end_s)
-        if not self.copied:
-            self._output.mux(self._target.encode(None))
-        self._input.close()
+        try:
+            self.write_until(end_s)
+            if not self.copied:
+                self._output.mux(self._target.encode(None))
+        finally:
+            self._input.close()
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the sound from the start on; a file that was cut short ends here too."""
@@ -76,9 +79,11 @@ class AudioTrack:
 
     def _copies(self) -> Iterator[tuple[float, list[Any]]]:
         """Time and packet, moved to the output's clock."""
+        last: int | None = None
         for packet in self._packets():
-            if packet.pts is None or packet.dts is None:
+            if packet.pts is None or packet.dts is None or (last is not None and packet.dts <= last):
                 continue
+            last = packet.dts
             time_s = float(packet.pts * packet.time_base) - self._origin_s
             if self._start_s > 0 and time_s < self._start_s:
                 continue
@@ -90,14 +95,16 @@ class AudioTrack:
 
     def _encoded(self) -> Iterator[tuple[float, list[Any]]]:
         """Time and new packets, of frames that are encoded when their turn comes."""
+        last: int | None = None
         for packet in self._packets():
             try:
                 frames = packet.decode()
             except self._av.error.FFmpegError:
                 continue  # a click in the sound, not the end of the film
             for frame in frames:
-                if frame.pts is None:
+                if frame.pts is None or (last is not None and frame.pts <= last):
                     continue
+                last = frame.pts
                 time_s = float(frame.pts * frame.time_base) - self._origin_s
                 if self._start_s > 0 and time_s < self._start_s:
                     continue

@@ -58,9 +58,8 @@ class FilmWriter:
         frame = frame.reformat(format="yuv420p", dst_colorspace="itu709", dst_color_range="MPEG")
         frame.pts, frame.time_base = tick, Fraction(1, CLOCK_HZ)
         self._last_tick, self._last_s = tick, time_s
+        self._sound(time_s)
         try:
-            if self._audio is not None:
-                self._audio.write_until(time_s)
             self._output.mux(self._stream.encode(frame))
         except self._av.error.FFmpegError as error:
             raise self._fault(error) from error
@@ -71,12 +70,23 @@ class FilmWriter:
             return
         output, self._output = self._output, None
         try:
-            output.mux(self._stream.encode(None))
-            if self._audio is not None:
-                self._audio.close(self._last_s + float(1 / self._rate))
-            output.close()
+            try:
+                output.mux(self._stream.encode(None))
+                self._sound(self._last_s + float(1 / self._rate), last=True)
+            finally:
+                output.close()  # the index, without which no player opens what came
         except self._av.error.FFmpegError as error:
             raise self._fault(error) from error
+
+    def _sound(self, end_s: float, *, last: bool = False) -> None:
+        """Write the sound up to `end_s`; where it cannot be, the pictures go on without it."""
+        if self._audio is None:
+            return
+        try:
+            (self._audio.close if last else self._audio.write_until)(end_s)
+        except self._av.error.FFmpegError as error:
+            self._audio = None
+            self.problem = f"{self._path}: its sound ends before {end_s:.1f} s of the source, where it broke ({error})"
 
     def _begin(self, first: Image) -> None:
         """Open the file with a stream for pictures of this size, and one for the sound."""
