@@ -240,6 +240,12 @@ def test_hidden_files_and_other_files_are_no_sources(album: Path) -> None:
     assert found == [*sorted(map(str, album.glob("*.*g"))), *sorted(map(str, album.glob("deep/*")))]
 
 
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.*g", "*", "**/"])
+def test_a_glob_of_folders_and_their_files_takes_each_once(album: Path, pattern: str) -> None:
+    found = [unit.address for unit in listing(f"{album}/{pattern}")]
+    assert sorted(found) == sorted(map(str, album.rglob("*.*g")))
+
+
 def test_relative_paths_are_found_from_any_working_folder(
     album: Path, tmp_path: Path, score: Score, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,15 +75,20 @@ def _matches(source: str) -> Iterator[str]:
     if os.path.isdir(source):  # noqa: PTH112 - keeps the source as typed
         yield from _walk(source)
     elif any(sign in source for sign in "*?[") and not os.path.lexists(source):
-        for match in sorted(glob(source, recursive=True)):  # noqa: PTH207
-            if os.path.isdir(match):  # noqa: PTH112
-                yield from _walk(match)
-            elif is_input(match):
-                yield match
+        # `**` matches files and the folders that hold them: only there is what was found kept, to be found once
+        yield from dict.fromkeys(_globbed(source)) if "**" in source else _globbed(source)
     elif os.path.lexists(source):
         yield source
     else:
         raise DataError(f"{source}: no such file or folder: check the path")
+
+
+def _globbed(source: str) -> Iterator[str]:
+    for match in sorted(glob(source, recursive=True)):  # noqa: PTH207 - keeps the source as typed
+        if os.path.isdir(match):  # noqa: PTH112
+            yield from _walk(match)
+        elif is_input(match):
+            yield match
 
 
 def _walk(folder: str) -> Iterator[str]:
