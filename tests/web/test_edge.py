@@ -4,13 +4,14 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from tests.web.conftest import MakeClient, Picture
 
-from mien.web import edge, service
+from mien.web import edge, private, service
 from mien.web.edge import Edge, environ_of
 
 
@@ -38,6 +39,7 @@ class Wire:
         self.stall_s = stall_s
         self.read = 0
         self.answer: tuple[int, dict[str, str], bytes] | None = None
+        self.file: Path | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for chunk in self.chunks:
@@ -47,6 +49,10 @@ class Wire:
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.answer = status, dict(headers), body
+
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
+        self.file = Path(file)
+        self.answer = status, dict(headers), b""
 
 
 def edge_of(client: FlaskClient) -> Edge:
@@ -170,3 +176,26 @@ def test_an_underscore_does_not_pass_for_a_proxys_word(make_client: MakeClient) 
     statuses = [ask(client, Wire(), method="GET", path="/api/v1/models", headers=headers)[0] for _ in range(2)]
     assert statuses == [200, 429]
     assert "CONTENT_TYPE" not in environ_of(Head(headers={"content_type": "text/plain"}), b"")
+
+
+@pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-"}], ids=["whole", "range"])
+def test_files_are_named_and_not_read(client: FlaskClient, headers: dict[str, str]) -> None:
+    """Granian reads them piece by piece; a worker that read them would hold one for each client that does not."""
+    wire = Wire()
+    file = private.STATIC / "css" / "mien.css"
+    status, answered, body = ask(client, wire, method="GET", path="/static/css/mien.css", headers=headers)
+    assert (status, wire.file, body) == (200, file, b"")
+    assert answered["content-length"] == str(file.stat().st_size)
+    assert answered["content-type"] == "text/css; charset=utf-8"
+    assert "accept-ranges" not in answered
+    assert answered["x-content-type-options"] == "nosniff"
+
+
+def test_files_that_are_not_wanted_are_not_sent(client: FlaskClient) -> None:
+    asked: dict[str, Any] = {"path": "/static/css/mien.css"}
+    wire = Wire()
+    status, answered, body = ask(client, wire, method="HEAD", **asked)
+    assert (status, wire.file, body) == (200, None, b"")
+    known = {"if-none-match": answered["etag"]}
+    status, answered, body = ask(client, wire, method="GET", headers=known, **asked)
+    assert (status, wire.file, body) == (304, None, b"")

@@ -26,6 +26,7 @@ import pytest
 from tests.web.browser import free_port
 
 from mien import cli
+from mien.web import private
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 120.0  # on a busy machine
@@ -172,6 +173,29 @@ def test_too_large_bodies_end_early(service: Service, length: str) -> None:
                     connection.sendall(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n")
         answer = connection.recv(300)
     assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_files_come_whole(service: Service) -> None:
+    for path in ("css/mien.css", "img/drawn-faces.webp"):
+        assert service.get(f"/static/{path}") == (private.STATIC / path).read_bytes()
+
+
+@pytest.mark.skipif(not private.available(), reason="make private (needs npm)")
+def test_idle_downloads_take_no_memory(service: Service) -> None:
+    """Clients that ask for the detector and read nothing; a worker that held a copy for each would grow by 290 MB."""
+    worker = service.workers()[0]
+    before = resident_mb(worker)
+    lines = "GET /private/centerface.onnx HTTP/1.1\nHost: localhost"
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(raw(service, lines)) for _ in range(40)]
+        for connection in idle:
+            assert connection.recv(12) == b"HTTP/1.1 200"
+        assert resident_mb(worker) - before < 100
+
+
+def resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def test_log_is_json_lines(service: Service) -> None:

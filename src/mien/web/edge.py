@@ -13,10 +13,12 @@ import io
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask
+from werkzeug.wsgi import FileWrapper
 
 from mien.web.errors import Busy, Problem
 from mien.web.gate import Gate
@@ -25,8 +27,11 @@ from mien.web.settings import Settings
 REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
 ARRIVED = "mien.arrived"  # key of the environ: `time.monotonic()` when the body was whole
 LIGHT_THREADS = 8  # for pages, health checks and refusals: milliseconds each
-LEFT_OUT = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING"})  # headers; bodies are whole here
+LEFT_OUT = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING", "RANGE"})  # headers: all bodies are whole, files too
 BODIES_BYTES = 64_000_000  # of all bodies of a worker that are being read or wait for a thread
+
+Answer = tuple[int, list[tuple[str, str]], bytes | Path]
+"""Status, headers and body, or the file that has the body."""
 
 
 class Scope(Protocol):
@@ -79,9 +84,12 @@ class Edge:
             self._held_bytes -= held
         if unread:
             headers.append(("connection", "close"))  # the rest of the body is not waited for
-        protocol.response_bytes(status, headers, answer)
+        if isinstance(answer, Path):
+            protocol.response_file(status, headers, str(answer))
+        else:
+            protocol.response_bytes(status, headers, answer)
 
-    async def _answer(self, scope: Scope, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    async def _answer(self, scope: Scope, environ: dict[str, Any]) -> Answer:
         """Let Flask answer, in a thread of the analyses where it is one and is let in."""
         environ[ARRIVED] = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -122,8 +130,8 @@ class Edge:
             body += chunk
             self._held_bytes += len(chunk)
 
-    def _call(self, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Status, headers and body of Flask's answer."""
+    def _call(self, environ: dict[str, Any]) -> Answer:
+        """Status, headers and body of Flask's answer; of a file its path: Granian reads it as the client takes it."""
         started: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -132,12 +140,19 @@ class Edge:
 
         chunks: Iterable[bytes] = self._app(environ, start_response)
         try:
-            body = b"".join(chunks)
+            body = path_of(chunks) or b"".join(chunks)
         finally:
             if hasattr(chunks, "close"):
                 chunks.close()
         status, headers = started
-        return status, [(name.lower(), value) for name, value in headers], body
+        kept = [(name.lower(), value) for name, value in headers if name != "Accept-Ranges"]
+        return status, kept, body
+
+
+def path_of(chunks: Iterable[bytes]) -> Path | None:
+    """The file that is the whole answer, where Flask gives one."""
+    name = getattr(chunks.file, "name", None) if isinstance(chunks, FileWrapper) else None
+    return Path(name) if isinstance(name, str) else None
 
 
 def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
