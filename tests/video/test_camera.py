@@ -90,6 +90,30 @@ def test_never_back() -> None:
     assert camera.fault == "camera 7 did not come back in 0.05 s"
 
 
+@pytest.mark.parametrize("before", [pytest.param([], id="from the first"), pytest.param([1], id="later")])
+def test_open_without_pictures_it_is_tried_in_peace_and_given_up(before: list[int]) -> None:
+    plugs = [Plug([coded(number)]) for number in before] + [Plug([])]
+    opened, said = 0, []
+    give = opener(plugs)
+
+    def count(address: int | str) -> Plug:
+        nonlocal opened
+        opened += 1
+        if opened > 50:
+            raise AssertionError("opened again and again")
+        return give(address)
+
+    camera = Camera("/dev/video7", wait_s=0.1, notify=said.append, open_capture=count)
+    if before:
+        assert len(list(camera)) == 1
+        assert camera.fault == "/dev/video7 did not come back in 0.1 s"
+    else:
+        with pytest.raises(VideoError, match="/dev/video7"):
+            list(camera)
+    assert 2 <= opened <= 8
+    assert len(said) == 1
+
+
 def test_stopped_while_it_is_waited_for() -> None:
     camera = Camera(7, open_capture=opener([Plug(None)]))
     thread = threading.Thread(target=lambda: list(camera))

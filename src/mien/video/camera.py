@@ -59,6 +59,7 @@ class Camera(ClosedAfterUse):
         self._open_capture = open_capture or (lambda at: _open(at, options.timeout_s))
         self._closed = threading.Event()
         self._size_wh: tuple[int, int] | None = None
+        self._since_s, self._said = 0.0, False  # when the pictures went away, and whether that was said
         self.broken = 0
         self.fault: str | None = None
         name = f"camera {address}" if isinstance(address, int) else without_password(address)
@@ -67,11 +68,17 @@ class Camera(ClosedAfterUse):
     def __iter__(self) -> Iterator[Frame]:
         began_s: float | None = None
         index = 0
+        self._since_s, self._said = time.monotonic(), False
         while (capture := self._opened(seen=began_s is not None)) is not None:
+            came = False
             try:
                 for bgr, stamp_s in self._pictures(capture):
                     now_s = time.monotonic()
                     began_s = now_s if began_s is None else began_s
+                    came = True
+                    if self._said:
+                        self._notify(f"{self.info.name} is there")
+                        self._said = False
                     time_s = now_s - began_s if stamp_s is None else stamp_s
                     if self._options.end_s is not None and time_s > self._options.end_s:
                         return
@@ -83,7 +90,12 @@ class Camera(ClosedAfterUse):
                 capture.release()
             if self._is_film or self._closed.is_set():
                 return
-            self._notify(f"{self.info.name} gives no more pictures: going on when it is back")
+            if came:
+                self._since_s = time.monotonic()
+            elif self._given_up(seen=began_s is not None):
+                break
+            gone = f"{self.info.name} gives no more pictures: going on when it is back"
+            self._pause(self._why_missing() if began_s is None else gone)
         if began_s is None and not self._closed.is_set():
             raise VideoError(self._why_missing())
 
@@ -92,25 +104,32 @@ class Camera(ClosedAfterUse):
         self._closed.set()
 
     def _opened(self, *, seen: bool) -> Capture | None:
-        """The device, once it gives a picture; None when it was waited for long enough, or closed."""
-        since_s, said = time.monotonic(), seen  # that it went away has been said
+        """The device, once it can be opened; None when it was waited for long enough, or closed."""
         while not self._closed.is_set():
             capture = self._open_capture(self._address)
             if capture.isOpened():
-                if said:
-                    self._notify(f"{self.info.name} is there")
                 return capture
             capture.release()
             if self._is_film:
                 raise VideoError(f"{self.info.name}: OpenCV cannot read it as a film: is it one, and complete?")
-            if self._wait_s is not None and time.monotonic() - since_s >= self._wait_s:
-                self.fault = f"{self.info.name} did not come back in {self._wait_s:g} s" if seen else None
+            if self._given_up(seen=seen):
                 return None
-            if not said:
-                self._notify(self._why_missing())
-                said = True
-            self._closed.wait(RETRY_S)
+            self._pause(self._why_missing())
         return None
+
+    def _given_up(self, *, seen: bool) -> bool:
+        """Whether there has been no picture for `wait_s`; sets `fault` where there was one before."""
+        if self._wait_s is None or time.monotonic() - self._since_s < self._wait_s:
+            return False
+        self.fault = f"{self.info.name} did not come back in {self._wait_s:g} s" if seen else None
+        return True
+
+    def _pause(self, why: str) -> None:
+        """Wait to try again, with one sentence for each time that the pictures stay away."""
+        if not self._said:
+            self._notify(why)
+            self._said = True
+        self._closed.wait(RETRY_S)
 
     def _pictures(self, capture: Capture) -> Iterator[tuple[Any, float | None]]:
         """BGR pictures until there are no more, with the time of those of a film, which comes at its own pace."""
