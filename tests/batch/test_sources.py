@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import mien
-from mien.batch import sources
+from mien.batch import sources, stores
 from mien.batch.sources import Unit, listing
 from mien.errors import ConfigError, DataError, ImageError
 from tests.batch.conftest import Score
@@ -202,6 +202,43 @@ def test_a_web_server(
         Path(source).write_text("\n".join(name_of.format(name=name) for name in PICTURES))
     table, _ = score(source, tmp_path / "out.parquet")
     check(table, name_of, expected)
+
+
+class Moody(Quiet):
+    """Names every file as there; sends a busy answer, or half a body, for some."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if self.path == "/00.png" or (self.path == "/02.png" and self.asked.count(self.path) == 1):
+            self.send_error(503)
+        elif self.path == "/01.png":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"half")
+        else:
+            super().do_GET()
+
+
+def test_bad_answers_are_asked_again_and_then_rows(
+    few: Path, tmp_path: Path, score: Score, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(stores, "RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(Moody, "asked", [])
+    host = serve(Moody, few)
+    lines = [f"http://{host}/{name}" for name in PICTURES[:3]]
+    (tmp_path / "list.txt").write_text("\n".join([*lines, "foo://x.jpg"]))
+    table, summary = score(tmp_path / "list.txt", tmp_path / "out.parquet")
+    busy, half, later, unknown = table.column("error").to_pylist()
+    assert "cannot be read (503" in busy
+    assert "cannot be read (" in half
+    assert later is None
+    assert "foo" in unknown
+    assert summary.total.errors == 3
+    assert {path: Moody.asked.count(path) for path in Moody.asked} == {"/00.png": 3, "/01.png": 3, "/02.png": 2}
 
 
 def test_s3_through_pyarrow(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mien.batch import sources, stores
 from mien.batch.sources import FILE, PARQUET, Unit
-from mien.errors import ImageError
+from mien.errors import ConfigError, ImageError
 from mien.images import DEFAULT_LIMITS, Photo, read_photo
 
 ROWS = 16  # of pictures in a Parquet file, in memory at a time
@@ -73,7 +73,7 @@ def fetch(item: Item) -> Item:
     assert item.address is not None
     try:
         data = stores.read_file(item.address, limit=DEFAULT_LIMITS.max_bytes + 1)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         missing = isinstance(error, FileNotFoundError)
         return Item(item.source, error="no such file: check the path" if missing else f"cannot be read ({error})")
     return replace(item, data=data, address=None)

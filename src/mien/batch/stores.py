@@ -87,18 +87,19 @@ def read_file(address: str, *, limit: int) -> bytes:
     """The first `limit` bytes of a file, asked for again while its store is busy.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, whatever the store's driver calls that.
+        ConfigError: the store cannot be opened.
     """
     waits = list(RETRY_WAITS_S) if scheme_of(address) else []
     while True:
         try:
             with open_file(address) as file:
                 return file.read(limit)
-        except FINAL_ANSWERS:
+        except (*FINAL_ANSWERS, ConfigError, MemoryError):
             raise
-        except OSError:
+        except Exception as error:  # aiohttp's, gcsfs's and others' are no OSError, and have no common name
             if not waits:
-                raise
+                raise OSError(str(error) or repr(error)) from error
             time.sleep(waits.pop(0))
 
 
