@@ -13,6 +13,9 @@ from tests.web.conftest import MakeClient, Picture
 
 from mien.web import edge, private, service
 from mien.web.edge import Edge, environ_of
+from mien.web.errors import Busy
+
+TOKEN = "a-token-of-16-characters"
 
 
 @dataclass
@@ -149,6 +152,38 @@ def test_a_full_queue_refuses_at_once_and_holds_up_nobody_else(
     assert around._in_flight == 0
 
 
+@pytest.mark.parametrize("path", ["/api/v1/analyze", "//api/v1/analyze", "/%61pi/v1/analyze"])
+@pytest.mark.parametrize("sent", [None, "Bearer another-token-of-16", f"Basic {TOKEN}"])
+def test_a_body_without_the_token_is_not_read(make_client: MakeClient, path: str, sent: str | None) -> None:
+    wire = Wire(b"x" * 1000)
+    headers = {} if sent is None else {"authorization": sent}
+    status, answered, content = ask(make_client(token=TOKEN), wire, path=path, headers=headers)
+    assert (status, kind(content), wire.read) == (401, "unauthorized", 0)
+    assert (answered["connection"], answered["www-authenticate"]) == ("close", 'Bearer realm="mien"')
+
+
+def test_a_body_with_the_token_is_read(make_client: MakeClient, picture: Picture) -> None:
+    client = make_client(token=TOKEN, cors_origins=("https://example.org",))
+    headers = {"content-type": "multipart/form-data; boundary=b", "authorization": f"Bearer {TOKEN}"}
+    assert ask(client, Wire(multipart(picture())), headers=headers)[0] == 200
+    preflight = ask(client, Wire(), method="OPTIONS", headers={"origin": "https://example.org"})
+    assert preflight[0] == 204
+    assert "connection" not in preflight[1]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/analyze", "//api/v1/analyze", "/%61pi/v1/analyze"])
+def test_no_spelling_of_the_address_gets_past_the_queue(
+    client: FlaskClient, picture: Picture, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around = edge_of(client)
+
+    def busy(_: int) -> None:
+        raise Busy("full")
+
+    monkeypatch.setattr(around._gate, "forecast", busy)
+    assert ask(client, Wire(multipart(picture())), path=path)[0] == 503
+
+
 def test_environ() -> None:
     head = Head(
         path="/caf%C3%A9",
@@ -158,7 +193,8 @@ def test_environ() -> None:
         headers={"content-type": "text/plain", "content-length": "999", "transfer-encoding": "chunked", "x-a": "1"},
         authority="example.org",
     )
-    environ = environ_of(head, b"body")
+    environ = environ_of(head)
+    edge.set_body(environ, b"body")
     assert environ["PATH_INFO"].encode("latin-1").decode() == "/café"
     assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("::1", "8000")
     assert environ["REMOTE_ADDR"] == "2001:db8::1"
@@ -175,7 +211,7 @@ def test_an_underscore_does_not_pass_for_a_proxys_word(make_client: MakeClient) 
     headers = {"x-forwarded-for": "203.0.113.7", "x_forwarded_for": "127.0.0.1"}
     statuses = [ask(client, Wire(), method="GET", path="/api/v1/models", headers=headers)[0] for _ in range(2)]
     assert statuses == [200, 429]
-    assert "CONTENT_TYPE" not in environ_of(Head(headers={"content_type": "text/plain"}), b"")
+    assert "CONTENT_TYPE" not in environ_of(Head(headers={"content_type": "text/plain"}))
 
 
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-"}], ids=["whole", "range"])

@@ -18,13 +18,14 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from flask import Flask
+from werkzeug.wrappers import Request
 from werkzeug.wsgi import FileWrapper
 
-from mien.web.errors import Busy, Problem
+from mien.web.errors import REFUSED, Busy, Problem
 from mien.web.gate import Gate
+from mien.web.security import check_token, is_preflight
 from mien.web.settings import Settings
 
-REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
 ARRIVED = "mien.arrived"  # key of the environ: `time.monotonic()` when the body was whole
 LIGHT_THREADS = 8  # for pages, health checks and refusals: milliseconds each
 LEFT_OUT = frozenset({"CONTENT_LENGTH", "TRANSFER_ENCODING", "RANGE"})  # headers: all bodies are whole, files too
@@ -63,10 +64,12 @@ class Edge:
         self._held_bytes = 0
 
     async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
-        """Read the body, let Flask answer, send the answer."""
+        """Read the body of whoever may send one, let Flask answer, send the answer."""
         body = bytearray()
+        environ = environ_of(scope)
         refused: Problem | None = None
         try:
+            self._admit(environ)
             async with asyncio.timeout(self._settings.max_upload_s):
                 await self._read(scope, protocol, body)
         except TimeoutError:
@@ -75,11 +78,12 @@ class Edge:
             refused = problem
         held, unread = len(body), refused is not None
         try:
-            environ = environ_of(scope, b"" if unread else bytes(body))
-            del body
             if refused is not None:
                 environ[REFUSED] = refused
-            status, headers, answer = await self._answer(scope, environ)
+            else:
+                set_body(environ, bytes(body))
+            del body
+            status, headers, answer = await self._answer(environ)
         finally:
             self._held_bytes -= held
         if unread:
@@ -89,17 +93,28 @@ class Edge:
         else:
             protocol.response_bytes(status, headers, answer)
 
-    async def _answer(self, scope: Scope, environ: dict[str, Any]) -> Answer:
+    def _admit(self, environ: dict[str, Any]) -> None:
+        """Look for the token before a body is read.
+
+        Raises:
+            Problem: it is not there.
+        """
+        request = Request(environ, populate_request=False)
+        if not is_preflight(request, self._settings):
+            check_token(request, self._settings)
+
+    async def _answer(self, environ: dict[str, Any]) -> Answer:
         """Let Flask answer, in a thread of the analyses where it is one and is let in."""
         environ[ARRIVED] = time.monotonic()
         loop = asyncio.get_running_loop()
-        if scope.method != "POST" or not scope.path.startswith("/api/") or REFUSED in environ:
+        request = Request(environ, populate_request=False)  # its path is the one that Flask routes
+        if request.method != "POST" or not request.path.startswith("/api/") or REFUSED in environ:
             return await loop.run_in_executor(self._light, self._call, environ)
         try:
             self._gate.forecast(self._in_flight)
         except Busy as busy:
             environ[REFUSED] = busy
-            environ["wsgi.input"] = io.BytesIO()
+            set_body(environ, b"")
             return await loop.run_in_executor(self._light, self._call, environ)
         self._in_flight += 1
         try:
@@ -155,8 +170,14 @@ def path_of(chunks: Iterable[bytes]) -> Path | None:
     return Path(name) if isinstance(name, str) else None
 
 
-def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
-    """The WSGI environ (PEP 3333) of a request whose body is whole."""
+def set_body(environ: dict[str, Any], body: bytes) -> None:
+    """Give a request its whole body."""
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ["wsgi.input"] = io.BytesIO(body)
+
+
+def environ_of(scope: Scope) -> dict[str, Any]:
+    """The WSGI environ (PEP 3333) of a request, still without its body."""
     server, _, port = scope.server.rpartition(":")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope.method,
@@ -167,10 +188,10 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
         "SERVER_PORT": port or "80",
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
-        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_LENGTH": "0",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,
-        "wsgi.input": io.BytesIO(body),
+        "wsgi.input": io.BytesIO(),
         "wsgi.input_terminated": True,
         "wsgi.errors": io.StringIO(),  # Flask logs through `logging`
         "wsgi.multithread": True,

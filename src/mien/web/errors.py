@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 from mien.errors import ImageError
 
 PREFIX = "urn:mien:problem:"
+REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer with, so that all errors look the same
 TYPES = {
     400: ("bad-request", "The request is malformed"),
     401: ("unauthorized", "A valid bearer token is needed"),

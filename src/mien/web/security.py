@@ -5,9 +5,9 @@ import hmac
 from flask import Flask, Response, request
 from flask_limiter import Limiter
 from werkzeug.exceptions import TooManyRequests
+from werkzeug.wrappers import Request
 
-from mien.web.edge import REFUSED
-from mien.web.errors import Problem, response_of
+from mien.web.errors import REFUSED, Problem, response_of
 from mien.web.private import WORKER_SCRIPTS
 from mien.web.settings import Settings, is_loopback
 
@@ -44,18 +44,15 @@ PREFLIGHT_S = "600"
 
 def register(app: Flask, settings: Settings) -> None:
     """Check tokens and origins before requests, add headers after them, limit the rate."""
-    token = None if settings.token is None else settings.token.encode()
     origins = frozenset(settings.cors_origins)
 
     @app.before_request
     def admit() -> Response | None:
         if isinstance(refused := request.environ.get(REFUSED), Problem):
             raise refused
-        origin = request.headers.get("Origin")
-        if request.method == "OPTIONS" and origin in origins and request.path.startswith("/api/"):
+        if is_preflight(request, settings):
             return Response(status=204)
-        if token is not None and request.path.startswith(GUARDED) and not _carries(token):
-            raise Problem(401, "send the header `Authorization: Bearer TOKEN`")
+        check_token(request, settings)
         return None
 
     @app.after_request
@@ -73,11 +70,24 @@ def register(app: Flask, settings: Settings) -> None:
     _limit_rate(app, settings)
 
 
-def _carries(token: bytes) -> bool:
-    """Whether the request has the token; in a time that tells nothing of it."""
+def is_preflight(request: Request, settings: Settings) -> bool:
+    """Whether a browser asks if a page of another origin, one that may, can call the API; it sends no token then."""
+    allowed = request.headers.get("Origin") in settings.cors_origins
+    return request.method == "OPTIONS" and allowed and request.path.startswith("/api/")
+
+
+def check_token(request: Request, settings: Settings) -> None:
+    """Look for the token where one is needed; in a time that tells nothing of it.
+
+    Raises:
+        Problem: the request does not have it.
+    """
+    if settings.token is None or not request.path.startswith(GUARDED):
+        return
     scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), token)
-    return scheme.lower() == "bearer" and same
+    same = hmac.compare_digest(sent.strip().encode("utf-8", "surrogateescape"), settings.token.encode())
+    if scheme.lower() != "bearer" or not same:
+        raise Problem(401, "send the header `Authorization: Bearer TOKEN`")
 
 
 def _add_cors(response: Response, origins: frozenset[str]) -> None:
