@@ -39,6 +39,7 @@ def test_audit(mien_command: Mien, faulty: Path, tmp_path: Path) -> None:
     assert "140 train, 70 validation images, 208 of them distinct" in done.out
     assert {path.name for path in (tmp_path / "audit").iterdir()} >= {"index.html", "findings.csv", "leak.png"}
     names = [line for line in listed.read_text().splitlines() if not line.startswith("#")]
+    assert {name.partition("\t")[0] for name in names} == {"train"}
     assert sorted(name.partition("/")[2] for name in names) == [
         "drawn_00000.png",
         "drawn_00002.png",

@@ -16,6 +16,7 @@ from mien.datasets.audit import copies, label_errors, output, page, pictures, vo
 from mien.datasets.audit.findings import Audit, Problem
 from mien.datasets.audit.pool import Pool, open_pool
 from mien.datasets.audit.run import audit
+from mien.datasets.folder import pack_class_folder
 from mien.datasets.packed import Dataset, Split
 from mien.errors import ConfigError, DataError, MissingExtraError
 from mien.labels import FER7, FERPLUS_COLUMNS
@@ -246,14 +247,15 @@ def test_nothing_found(cartoon_faces: Split, tmp_path: Path) -> None:
 def test_exclusions_are_read_back(report: Audit, tmp_path: Path) -> None:
     (listed := tmp_path / "out.txt").write_text(output.exclusion_list(report))
     lines = [line for line in listed.read_text().splitlines() if not line.startswith("#")]
-    assert sorted(lines) == ["a", "b", "black", "train\tsame"]  # `same` alone would take the validation image too
+    # a name alone would take an image of that name out of the test split too, which the audit does not open
+    assert sorted(lines) == ["train\ta", "train\tb", "train\tblack", "train\tsame"]
     kept = exclusions.without(report.pool.dataset, listed)
     assert {name: split.names for name, split in kept.splits.items()} == {"train": (), "validation": ("same", "fine")}
     assert kept.provenance["excluded"] == 4
 
 
 def test_more_problems_can_be_excluded(report: Audit) -> None:
-    assert "same\n" in output.exclusion_list(report, ("leak",))
+    assert "validation\tsame\n" in output.exclusion_list(report, ("leak",))
     assert report.excluded(("leak",)) != report.excluded()
     with pytest.raises(ConfigError, match="'lek' is no problem: use one of conflict, leak"):
         output.exclusion_list(report, ("lek",))
@@ -284,6 +286,23 @@ def test_names_of_splits_that_were_not_opened_are_known(report: Audit, tmp_path:
     assert len(exclusions.without(train, listed, root=tmp_path / "packed").split("train")) == 4
 
 
+def test_lists_fit_whichever_images_are_drawn_to_validate(tmp_path: Path, cartoon_faces: Split) -> None:
+    for i in range(28):
+        (folder := tmp_path / "own" / ("test" if i < 14 else "train") / FER7[i % 2]).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{i % 14}.png"), cartoon_faces.images[i])
+    pool = open_pool(tmp_path / "own", with_test=True)
+    dataset = pack_class_folder(tmp_path / "own", only=("train", "validation"))
+    drawn = dataset.split("validation").names
+    assert ("train", drawn[0]) in zip(pool.splits, pool.names, strict=True)
+    (listed := tmp_path / "out.txt").write_text("\n".join(exclusions.lines([("train", name) for name in drawn])))
+    kept = exclusions.without(dataset, listed, root=tmp_path / "own")
+    assert (len(kept.splits["validation"]), kept.provenance["excluded"]) == (0, len(drawn))
+    assert kept.split("train").names == dataset.split("train").names
+    listed.write_text("train\tangry/99.png\n")
+    with pytest.raises(DataError, match=r"such as angry/99\.png"):
+        exclusions.without(dataset, listed, root=tmp_path / "own")
+
+
 def test_pool_of_a_folder(kaggle: Path, tmp_path: Path, cartoon_faces: Split) -> None:
     assert set(open_pool(kaggle).dataset.splits) == {"train"}  # its test folder is not opened
     folder = tmp_path / "classes"
@@ -292,7 +311,7 @@ def test_pool_of_a_folder(kaggle: Path, tmp_path: Path, cartoon_faces: Split) ->
         cv2.imwrite(str(folder / FER7[i % 2] / f"{i}.png"), cartoon_faces.images[i])
     pool = open_pool(folder)
     assert (set(pool.splits), len(pool), pool.names[0]) == ({"all"}, 14, "angry/0.png")
-    assert exclusions.lines([("all", pool.names[0])], pool.dataset) == ["angry/0.png"]
+    assert exclusions.lines([("all", pool.names[0])]) == ["angry/0.png"]
     assert pool.whole().names == pool.names
 
 

@@ -1,16 +1,18 @@
 """Lists of images to leave out (`--exclude FILE`): what `mien data audit` writes, training and evaluation read.
 
-One name a line, as in `names.json` of a prepared data set, or a path inside the folder of classes. Where several
-splits have an image of that name, `<split><tab><name>` says which of them is meant; `#` starts a comment.
+One image a line: `<split><tab><name>`, the name as in `names.json` of a prepared data set, or a path inside the folder
+of classes. A name alone means every split that has it; `#` starts a comment.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mien.datasets.packed import SPLITS, Dataset
 from mien.errors import DataError
+
+DRAWN = ("train", "validation")  # of a folder without validation images: a part of those to train on is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,11 @@ class Exclusions:
     def of(self, split: str) -> frozenset[str]:
         """Names that are to be left out of `split`."""
         return self.everywhere | {name for which, name in self.of_split if which == split}
+
+    def drawn(self) -> "Exclusions":
+        """The same where validation images were drawn from those to train on: a list cannot know which were."""
+        either = {(split, name) for which, name in self.of_split if which in DRAWN for split in DRAWN}
+        return replace(self, of_split=self.of_split | either)
 
 
 def read(path: Path) -> Exclusions:
@@ -58,21 +65,24 @@ def without(dataset: Dataset, path: Path, *, root: Path | None = None) -> Datase
         DataError: the list cannot be read, or names images that are not there.
     """
     listed = read(path)
-    check_known(listed, {name: frozenset(split.names) for name, split in dataset.splits.items()}, path, root=root)
+    known = {**_names_in(root), **{name: frozenset(split.names) for name, split in dataset.splits.items()}}
+    if "validation_ratio" in dataset.provenance:
+        listed = listed.drawn()
+        both = frozenset[str]().union(*(known.get(split, ()) for split in DRAWN))
+        known |= dict.fromkeys(DRAWN, both)
+    strange = listed.everywhere - frozenset[str]().union(*known.values())
+    refuse(strange | {name for split, name in listed.of_split if split in known and name not in known[split]}, path)
     splits = {name: split.drop(listed.of(name)) for name, split in dataset.splits.items()}
     left_out = sum(len(split) - len(splits[name]) for name, split in dataset.splits.items())
     return Dataset(dataset.labels, splits, {**dataset.provenance, "excluded": left_out})
 
 
-def check_known(listed: Exclusions, names: dict[str, frozenset[str]], path: Path, *, root: Path | None = None) -> None:
-    """See that every name of the list is one of `names` (split -> names) or of another split of `root`.
+def refuse(strange: Collection[str], path: Path) -> None:
+    """See that the list in `path` has no `strange` names, those that the data do not have.
 
     Raises:
-        DataError: it is not; a list for other data would leave out nothing, unnoticed.
+        DataError: it has; a list for other data would leave out nothing, unnoticed.
     """
-    known = {**_names_in(root), **names}
-    strange = listed.everywhere - frozenset[str]().union(*known.values())
-    strange |= {name for split, name in listed.of_split if split in known and name not in known[split]}
     if strange:
         raise DataError(
             f"{path} names {len(strange)} images that the data set does not have, such as {min(strange)}: "
@@ -80,13 +90,12 @@ def check_known(listed: Exclusions, names: dict[str, frozenset[str]], path: Path
         )
 
 
-def lines(entries: Iterable[tuple[str, str]], dataset: Dataset) -> list[str]:
-    """(split, name) as lines of a list: the name alone where no other split has an image of that name."""
-    seen: dict[str, int] = {}
-    for split in dataset.splits.values():
-        for name in set(split.names):
-            seen[name] = seen.get(name, 0) + 1
-    return [name if seen[name] == 1 or split not in SPLITS else f"{split}\t{name}" for split, name in entries]
+def lines(entries: Iterable[tuple[str, str]]) -> list[str]:
+    """(split, name) as lines of a list: the name alone only where the data have no splits.
+
+    Splits that were not opened may have other images of the same name.
+    """
+    return [f"{split}\t{name}" if split in SPLITS else name for split, name in entries]
 
 
 def _names_in(root: Path | None) -> dict[str, frozenset[str]]:

@@ -31,7 +31,7 @@ def exclusion_list(audit: Audit, also: tuple[str, ...] = ()) -> str:
     """
     pool = audit.pool
     images = audit.excluded(also)
-    named = exclusions.lines([(pool.splits[i], pool.names[i]) for i in images], pool.dataset)
+    named = exclusions.lines([(pool.splits[i], pool.names[i]) for i in images])
     problems: dict[int, set[str]] = {i: set() for i in images}
     for finding in audit.findings:
         if finding.image in problems:
