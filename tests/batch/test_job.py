@@ -265,6 +265,19 @@ def test_nothing_is_written_over(album: Path, tmp_path: Path, tiny_onnx: Path, s
         score(album, tmp_path / "mine.parquet", resume=True)
 
 
+@pytest.mark.parametrize("output", ["out.parquet", "deep/out.parquet", "parts", "."])
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_table_among_its_sources_is_refused(tmp_path: Path, score: Score, output: str, resume: bool) -> None:
+    """Its parts would be sources of the next run."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes(b"Dear reader")
+    with pytest.raises(ConfigError, match="name an OUT outside"):
+        score(photos, photos / output, resume=resume)
+    assert [path.name for path in photos.iterdir()] == ["a.jpg"]
+    score(photos, tmp_path / "photos.parquet", resume=resume)
+
+
 DAMAGE = {
     "cut short": (lambda data: data[:100], "is damaged"),
     "of another job": (None, "is of another job"),

@@ -162,6 +162,8 @@ class _Job:
         output, names = self.settings.output, self.folder.names()
         if self.is_file and stores.scheme_of(output) is None and Path(output).is_dir():
             raise ConfigError(f"{output} is a folder: name a file, or a folder that does not end in .parquet")
+        if _lies_below(self.folder.address, stores.local_form(self.settings.source)):
+            raise ConfigError(f"{output} is in {self.settings.source}, where it would be read: name an OUT outside")
         if self.settings.resume:
             return
         if self.is_file and _exists(output):
@@ -277,6 +279,13 @@ def _seen_here(unit: sources.Unit) -> str | None:
     if stores.scheme_of(unit.address) is None and os.path.exists(unit.address):  # noqa: PTH110 - as typed
         return str(Path(unit.address).absolute())
     return None
+
+
+def _lies_below(place: str, source: str) -> bool:
+    """Whether a folder is in a folder of sources, or is that; both on this machine."""
+    if stores.scheme_of(place) or stores.scheme_of(source) or not Path(source).is_dir():
+        return False
+    return Path(place).resolve().is_relative_to(Path(source).resolve())
 
 
 def _exists(address: str) -> bool:
