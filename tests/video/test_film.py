@@ -56,6 +56,15 @@ def test_time_comes_from_the_stamps_not_from_the_rate(tmp_path: Path) -> None:
     assert film.fault is None
 
 
+def test_time_goes_on_where_the_stamps_start_anew(tmp_path: Path, steady_s: list[float]) -> None:
+    once = write_film(tmp_path / "once.ts", steady_s).read_bytes()
+    (tmp_path / "twice.ts").write_bytes(once + once)
+    frames, film = read(tmp_path / "twice.ts")
+    assert [code_of(frame.image) for frame in frames] == [*range(50), *range(50)]
+    assert [frame.time_s for frame in frames] == pytest.approx([0.04 * number for number in range(100)], abs=1e-3)
+    assert (film.broken, film.fault) == (0, None)
+
+
 @pytest.mark.parametrize(
     ("clockwise_deg", "quarter_turns"),
     [pytest.param(90, 3, id="90"), pytest.param(180, 2, id="180"), pytest.param(270, 1, id="270")],

@@ -18,6 +18,7 @@ from mien.video.frames import ClosedAfterUse, Frame, SourceInfo, SourceOptions
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "mms"})
 WEB_SCHEMES = frozenset({"http", "https"})
 SHORT_S, SHORT_RATIO = 1.0, 0.05  # a film that ends so much before its header says was cut short
+RESTART_S = 1.0  # stamps that fall back so far start anew, as in films joined end to end, and time goes on
 QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -89,6 +90,10 @@ class Film(ClosedAfterUse):
         last_s, taken, index = -np.inf, 0, 0
         for picture in self._decoded():
             time_s = self._time_s(picture, last_s)
+            if time_s < last_s - RESTART_S and not picture.is_corrupt:
+                shift_s = last_s + self._step_s - time_s
+                self._origin_s = (self._origin_s or 0.0) - shift_s
+                time_s += shift_s
             if time_s <= last_s or picture.is_corrupt:
                 self.broken += 1
                 continue
@@ -167,12 +172,16 @@ class Film(ClosedAfterUse):
         """Time of a picture from the origin; a bare codec stream has no stamps, there the rate counts."""
         stamp = picture.pts if picture.pts is not None else picture.dts
         if stamp is None or picture.time_base is None:
-            step_s = 1 / (self.info.rate_hz or 25.0)
-            return 0.0 if last_s == -np.inf else last_s + step_s
+            return 0.0 if last_s == -np.inf else last_s + self._step_s
         absolute_s = float(stamp * picture.time_base)
         if self._origin_s is None:
             self._origin_s = absolute_s
         return absolute_s - self._origin_s
+
+    @property
+    def _step_s(self) -> float:
+        """From one picture to the next, as far as the header knows."""
+        return 1 / (self.info.rate_hz or 25.0)
 
     def _upright(self, picture: Any) -> Image:
         aspect = self._stream.sample_aspect_ratio
