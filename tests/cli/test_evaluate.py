@@ -1,6 +1,9 @@
 """`mien evaluate` on drawn faces: data on stdout, notes on stderr, exit codes, files."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,17 @@ def test_the_table_has_every_class_and_figure(tiny_onnx: Path, cartoon_dataset: 
     assert done.exit_code == 0, done.output
     for word in (*FER7, "accuracy", "95 % interval", "macro-F1", "log-loss", "ECE", "weighted", "without twins"):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize("options", [("--help",), ("--format", "table"), ("--format", "json")])
+def test_a_reader_that_leaves_is_no_fault(options: tuple[str, ...], tiny_onnx: Path, cartoon_dataset: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does once it has its lines
+    mien = (sys.executable, "-c", "from mien.cli import main; main()")
+    arguments = ("evaluate", str(tiny_onnx), "--data", str(cartoon_dataset), *options)
+    done = subprocess.run([*mien, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, "Error" in done.stderr) == (0, False), done.stderr
 
 
 def test_a_folder_gives_what_the_same_crops_give(

@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import NoReturn
 
 import typer
 
@@ -73,11 +74,20 @@ def main() -> None:
         typer.echo(f"mien: {error}", err=True)
         sys.exit(2)
     except BrokenPipeError:  # `mien predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _end_quietly()
+    except SystemExit as end:  # Typer and Rich turn the same into exit code 1, while they handle it
+        if isinstance(end.__context__, BrokenPipeError):
+            _end_quietly()
+        raise
     except OSError as error:  # a full disk, a folder without permission: the system's own words name the cure best
         typer.echo(f"mien: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", err=True)
         sys.exit(2)
+
+
+def _end_quietly() -> NoReturn:
+    """Nobody reads stdout any more: what is still buffered goes nowhere, and that is no fault."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
 
 
 for _verb in VERBS:
