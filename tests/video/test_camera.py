@@ -140,6 +140,12 @@ def test_a_film_stands_in_at_its_own_pace(tmp_path: Path) -> None:
     assert camera.fault is None
 
 
+def test_a_film_with_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "rec-12:30.mp4", [0.0, 0.04])
+    assert len(list(Camera("rec-12:30.mp4"))) == 2
+
+
 def test_no_such_film() -> None:
     with pytest.raises(VideoError, match=r"film\.mp4: no such film, and no camera's number"):
         Camera("film.mp4")

@@ -1,6 +1,7 @@
 """Films and streams in: containers, time stamps, rotation, cuts, damage, networks."""
 
 import http.server
+import shutil
 import socket
 import sys
 import threading
@@ -17,6 +18,7 @@ from mien.errors import ConfigError, MissingExtraError, VideoError
 from mien.video.film import Film, without_password
 from mien.video.frames import Frame, SourceOptions
 from mien.video.loop import Newest
+from mien.video.writer import FilmWriter
 from tests.video.conftest import HEIGHT, WIDTH, code_of, coded, write_film
 
 
@@ -54,6 +56,21 @@ def test_time_comes_from_the_stamps_not_from_the_rate(tmp_path: Path) -> None:
     assert [frame.time_s for frame in frames] == pytest.approx(uneven_s, abs=1e-4)
     assert [code_of(frame.image) for frame in frames] == list(range(7))
     assert film.fault is None
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, plain_film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(plain_film, "rec-12:30:05.mp4")
+    frames, film = read("rec-12:30:05.mp4")
+    assert film.info.name == "rec-12:30:05.mp4"
+    writer = FilmWriter(Path("out-12:31.mp4"), audio_path=film.info.audio_path)
+    for frame in frames:
+        writer.write(frame.image, frame.time_s)
+    writer.close()
+    copied, copy = read("out-12:31.mp4")
+    assert len(copied) == 50
+    assert copy.info.audio_path is not None
+    assert writer.problem is None
 
 
 def test_time_goes_on_where_the_stamps_start_anew(tmp_path: Path, steady_s: list[float]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mien.errors import require
+from mien.video.film import for_ffmpeg
 
 OPUS_HZ = 48_000  # the rate that libopus runs at
 FALLBACK = {"webm": "libopus"}  # encoder where the sound cannot be copied; aac elsewhere
@@ -25,7 +26,7 @@ class AudioTrack:
         self._av: Any = require("av", "video")
         self._output = output
         self._start_s = start_s
-        self._input = self._av.open(path, metadata_errors="replace")
+        self._input = self._av.open(for_ffmpeg(path), metadata_errors="replace")
         self._source = self._input.streams.audio[0]
         self._origin_s = (self._input.start_time or 0) / self._av.time_base
         name = self._source.codec_context.name

@@ -14,7 +14,7 @@ import numpy as np
 
 from mien.errors import VideoError
 from mien.results import Image
-from mien.video.film import is_address, without_password
+from mien.video.film import for_ffmpeg, is_address, without_password
 from mien.video.frames import ClosedAfterUse, Frame, SourceInfo, SourceOptions
 
 RETRY_S = 1.0  # between two tries to open a camera that is missing
@@ -177,7 +177,8 @@ def _open(address: int | str, timeout_s: float) -> Capture:
             return capture
         timeout_ms = int(1000 * timeout_s)
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-        return cv2.VideoCapture(address, cv2.CAP_FFMPEG if is_address(address) else cv2.CAP_ANY, limits)
+        backend = cv2.CAP_FFMPEG if is_address(address) else cv2.CAP_ANY
+        return cv2.VideoCapture(for_ffmpeg(address), backend, limits)
 
 
 @contextmanager

@@ -27,6 +27,11 @@ def is_address(source: str) -> bool:
     return urlsplit(source).scheme.lower() in LIVE_SCHEMES | WEB_SCHEMES
 
 
+def for_ffmpeg(source: str | Path) -> str:
+    """How a file or address is given to FFmpeg, to which `12:30.mp4` would be an address."""
+    return str(source) if is_address(str(source)) else str(Path(source).absolute())
+
+
 def without_password(address: str) -> str:
     """An address as it may be shown and logged."""
     parts = urlsplit(address)
@@ -72,7 +77,7 @@ class Film(ClosedAfterUse):
             duration_s=None if live else duration_s,
             rate_hz=float(rate) if rate else None,
             live=live,
-            audio_path=address if self._container.streams.audio and not live else None,
+            audio_path=for_ffmpeg(address) if self._container.streams.audio and not live else None,
         )
         self._origin_s: float | None = None if live else (self._container.start_time or 0) / self._av.time_base
         self._size_wh: tuple[int, int] | None = None
@@ -125,7 +130,7 @@ class Film(ClosedAfterUse):
         timeout_s = self._options.timeout_s if self._scheme else None
         began_s = time.monotonic()
         try:
-            return self._av.open(address, options=options, timeout=timeout_s, metadata_errors="replace")
+            return self._av.open(for_ffmpeg(address), options=options, timeout=timeout_s, metadata_errors="replace")
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             if timeout_s is not None and time.monotonic() - began_s >= timeout_s:  # FFmpeg's own word for it varies
                 cure = "check the address, or raise the time-out"

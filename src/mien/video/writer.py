@@ -9,6 +9,7 @@ import numpy as np
 from mien.errors import VideoError, require
 from mien.results import Image
 from mien.video.audio import AudioTrack
+from mien.video.film import for_ffmpeg
 
 CLOCK_HZ = 90_000  # ticks of the encoder's clock, MPEG's own: 24, 25, 30, 50 and 60 Hz are whole numbers of them
 DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source does not say
@@ -93,7 +94,7 @@ class FilmWriter:
         height, width = _even(first).shape[:2]
         codec, options = CODECS[self._path.suffix.lower()]
         try:
-            self._output = self._av.open(str(self._path), "w")
+            self._output = self._av.open(for_ffmpeg(self._path), "w")
             self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
         except (self._av.error.FFmpegError, OSError) as error:
             raise self._fault(error) from error
