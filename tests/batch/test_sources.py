@@ -390,6 +390,34 @@ def test_rows_without_a_picture(few: Path, tmp_path: Path, score: Score) -> None
     assert "is empty" in errors[2]
 
 
+def as_text(paths: pa.Array) -> pa.Array:
+    return paths
+
+
+def as_large_text(paths: pa.Array) -> pa.Array:
+    return pa.array(paths.cast(pa.binary()).to_pylist(), pa.large_binary()).view(pa.large_string())
+
+
+def as_dictionary(paths: pa.Array) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 2], pa.int32()), paths.take(pa.array([0, 1, 3])))
+
+
+def as_structs(paths: pa.Array) -> pa.Array:
+    return pa.StructArray.from_arrays([pa.nulls(4, pa.binary()), paths], ["bytes", "path"])
+
+
+@pytest.mark.parametrize("form", [as_text, as_large_text, as_dictionary, as_structs])
+def test_a_path_in_a_table_that_is_no_unicode(
+    few: Path, tmp_path: Path, score: Score, form: Callable[[pa.Array], pa.Array]
+) -> None:
+    paths = pa.array([f"{few}/00.png".encode(), b"\xff.png", None, f"{few}/01.png".encode()]).view(pa.string())
+    pq.write_table(pa.table({"path": form(paths)}), tmp_path / "in.parquet")
+    table, _ = score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    names = [f"{few}/00.png", "\\udcff.png", f"{tmp_path}/in.parquet#2", f"{few}/01.png"]
+    assert table.column("source").to_pylist() == names
+    assert [error is None for error in table.column("error").to_pylist()] == [True, False, False, True]
+
+
 @pytest.mark.parametrize(
     ("name", "taken"),
     [

@@ -113,11 +113,26 @@ def _rows(unit: Unit, root: str, column: str | None) -> Iterator[Item]:
             number = sum(table.metadata.row_group(i).num_rows for i in range(unit.first))
             groups = list(range(unit.first, unit.last))
             for batch in table.iter_batches(ROWS, row_groups=groups, columns=[name]):
-                for value in batch.column(0).to_pylist():
+                for value in _values(batch.column(0)):
                     yield _cell(value, f"{unit.address}#{number}", root)
                     number += 1
     except (OSError, pa.ArrowException) as error:
         yield Item(f"{unit.address}#{number}", error=f"this row and those after it cannot be read ({error})")
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """The cells of a column of pictures; text that is no UTF-8 has its odd bytes escaped, as in a list."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        fields = zip([kind.field(i).name for i in range(kind.num_fields)], column.flatten(), strict=True)
+        values = {name: _values(field) for name, field in fields if name in ("bytes", "path")}
+        return [dict(zip(values, cells, strict=True)) for cells in zip(*values.values(), strict=True)]
+    if pa.types.is_dictionary(kind):
+        return _values(column.dictionary_decode())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        cells = column.cast(pa.large_binary()).to_pylist()
+        return [cell if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
+    return list(column.to_pylist())
 
 
 def _cell(value: Any, source: str, root: str) -> Item:
