@@ -209,6 +209,17 @@ def test_what_killed_writers_left_goes_away(album: Path, tmp_path: Path, tiny_on
     assert not [path for path in (tmp_path / "folder").iterdir() if path.name.startswith((".", "_try"))]
 
 
+def test_what_a_kill_while_assembling_left_goes_away(
+    album: Path, tmp_path: Path, tiny_onnx: Path, score: Score
+) -> None:
+    interrupt(settings(album, tmp_path / "out.parquet", tiny_onnx))
+    others = [".out.parquet.mine.partial", ".another.parquet.0123456789ab.partial"]
+    for name in (".out.parquet.0123456789ab.partial", *others):
+        (tmp_path / name).write_bytes(b"half")
+    score(album, tmp_path / "out.parquet", resume=True)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(others)
+
+
 def test_what_others_put_beside_the_parts_stays(album: Path, tmp_path: Path, tiny_onnx: Path, score: Score) -> None:
     interrupt(settings(album, tmp_path / "out.parquet", tiny_onnx))
     (tmp_path / "out.parquet.parts" / "notes.md").write_text("mine")

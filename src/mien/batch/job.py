@@ -213,6 +213,9 @@ class _Job:
         else:
             self._begin(planned)
         self.folder.sweep(TRY_PREFIX)
+        if self.is_file:
+            parent, name = parts.folder_and_name(self.settings.output)
+            parent.sweep_of(name)
         return parts.finished(self.folder)
 
     def work(self) -> Work:

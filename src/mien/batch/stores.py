@@ -5,6 +5,7 @@ Credentials and endpoints come from the environment of each process, as these dr
 """
 
 import os
+import re
 import tempfile
 import time
 import uuid
@@ -178,6 +179,13 @@ class Folder:
         for name in self._entries():
             if name.endswith(PARTIAL_SUFFIX) or name.startswith(prefix):
                 self.delete(name)
+
+    def sweep_of(self, name: str) -> None:
+        """Remove what killed writers left of one file, in a folder that is not the job's alone."""
+        left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
+        for each in self._entries() if self._fs is None else ():  # an upload leaves nothing that is seen
+            if left.fullmatch(each):
+                self.delete(each)
 
     def remove(self, own: Callable[[str], bool]) -> None:
         """Remove the files that `own` knows, what killed writers left, and the folder if nothing else is in it."""
