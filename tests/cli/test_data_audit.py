@@ -55,7 +55,7 @@ def test_lists_reach_training_and_evaluation(mien_command: Mien, faulty: Path, t
     common = ("--data", faulty, "--exclude", listed)
     done = mien_command("evaluate", tiny_onnx, *common, "--format", "json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["n"] == 69
+    assert (json.loads(done.out)["n"], json.loads(done.out)["data"]["n_excluded"]) == (69, 1)
     run = tmp_path / "run"
     quick = ("--set", "epochs=1", "--set", "warmup_steps=0", "--device", "cpu")
     done = mien_command("train", "baseline", *common, "--output", run, *quick)
@@ -76,7 +76,36 @@ def test_lists_reach_evaluation_of_a_folder(mien_command: Mien, faulty: Path, ti
     (listed := tmp_path / "out.txt").write_text("\n".join(validation.names[:5]))
     done = mien_command("evaluate", tiny_onnx, "--data", tmp_path / "faces", "--exclude", listed, "--format", "json")
     assert done.code == 0, done.err
-    assert json.loads(done.out)["n"] == 65
+    assert (json.loads(done.out)["n"], json.loads(done.out)["data"]["n_excluded"]) == (65, 5)
+    listed.write_text("train\thappy/nobody.png\n")
+    done = mien_command("evaluate", tiny_onnx, "--data", tmp_path / "faces", "--exclude", listed)
+    assert (done.code, "such as happy/nobody.png: it was written for other data" in done.err) == (2, True)
+
+
+def test_a_list_leaves_out_images_of_its_own_split(
+    mien_command: Mien, faulty: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    import PIL.Image  # noqa: PLC0415
+
+    validation = packed.load(faulty).split("validation")
+    for name, image in zip(validation.names, validation.images, strict=True):
+        for split in ("train", "test"):
+            (path := tmp_path / "faces" / split / name).parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(image).save(path)
+    PIL.Image.fromarray(validation.images[0]).save(tmp_path / "faces" / "train" / "happy" / "more.png")
+    common = ("evaluate", tiny_onnx, "--data", tmp_path / "faces", "--split", "test", "--exclude", tmp_path / "out.txt")
+    for line, left_out in (
+        (f"train\t{validation.names[0]}", 0),
+        (f"test\t{validation.names[0]}", 1),
+        ("happy/more.png", 0),
+    ):
+        (tmp_path / "out.txt").write_text(line)
+        done = mien_command(*common, "--format", "json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["data"]["n_excluded"] == left_out
+    (tmp_path / "out.txt").write_text("test\thappy/more.png")
+    done = mien_command(*common)
+    assert (done.code, "such as happy/more.png" in done.err) == (2, True)
 
 
 def test_label_errors_by_features(mien_command: Mien, faulty: Path, tmp_path: Path) -> None:

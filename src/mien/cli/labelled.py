@@ -12,6 +12,7 @@ from mien.cli.opened import Opened
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mien.datasets.layout import Item
     from mien.datasets.packed import Split
     from mien.evaluation.folder import Cut, FolderCrops
     from mien.results import Image
@@ -57,6 +58,7 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
     from mien.evaluation import evaluate as ev
 
     dataset = packed.load(data, only=("train", split))
+    among = len(dataset.split(split))
     if exclude is not None:
         kept_only = exclusions.without(dataset, exclude, root=data).splits[split]
         dataset = replace(dataset, splits={**dataset.splits, split: kept_only})
@@ -65,6 +67,7 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
     about = {
         "source": data.resolve().name,
         "split": split,
+        "n_excluded": among - len(images),
         "digest": dataset.split(split).digest,
         "train_digest": None if training is None else training.digest,
         "protocol": dataset.provenance.get("protocol"),
@@ -74,14 +77,10 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
 
 
 def _folder(opened: Opened, data: Path, split: str, detector: str, count: Counter, exclude: Path | None) -> Labelled:
-    from mien.datasets import exclusions
     from mien.evaluation.folder import list_folder, read_crops
 
-    items, split = list_folder(data, opened.spec, split)
-    if exclude is not None:
-        unwanted = exclusions.read(exclude).of(split)
-        # where a folder has splits, the audit names images inside the folder of their split
-        items = [i for i in items if i.path not in unwanted and i.path.partition("/")[2] not in unwanted]
+    listed, split = list_folder(data, opened.spec, split)
+    items = listed if exclude is None else _without(data, listed, split, exclude)
     with count("reading", len(items)) as advance:
         found = read_crops(data, items, _cut(opened, detector), progress=advance)
     _name_left_out(found)
@@ -89,12 +88,34 @@ def _folder(opened: Opened, data: Path, split: str, detector: str, count: Counte
         "source": data.resolve().name,
         "split": split,
         "digest": found.split.digest,
+        "n_excluded": len(listed) - len(items),
         "detector": detector,
         "n_without_face": len(found.without_face),
         "n_unreadable": len(found.unreadable),
     }
     unreadable, without_face = len(found.unreadable), len(found.without_face)
     return Labelled(found.split, opened.spec.labels, about, unreadable=unreadable, without_face=without_face)
+
+
+def _without(data: Path, items: "list[Item]", split: str, exclude: Path) -> "list[Item]":
+    """Those of `items`, the images of `split`, that the list does not name.
+
+    Raises:
+        DataError: the list cannot be read, or names images that are not there.
+    """
+    from mien.datasets import exclusions
+
+    listed = exclusions.read(exclude)
+    parted = any(item.usage or item.folder_split for item in items)
+    # where a folder has splits, the audit names images inside the folder of their split
+    called = [{item.path, item.path.partition("/")[2]} if parted else {item.path} for item in items]
+    unwanted = listed.of(split) if parted else listed.drawn().of("train")
+    missing = unwanted.difference(*called)
+    of_any_split = listed.everywhere if parted else unwanted  # these may be of images that are not measured on
+    folders = (data, *(path for path in data.glob("*") if path.is_dir()))
+    elsewhere = {name for name in missing & of_any_split if any((path / name).is_file() for path in folders)}
+    exclusions.refuse(missing - elsewhere, exclude)
+    return [item for item, names in zip(items, called, strict=True) if not names & unwanted]
 
 
 def _cut(opened: Opened, detector: str) -> "Cut":
