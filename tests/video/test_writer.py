@@ -111,6 +111,17 @@ def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:
     assert pictures_of(tmp_path / "film.mp4")[0] == [0.0]
 
 
+def test_sound_of_an_unknown_codec_is_left_out(tmp_path: Path, steady_s: list[float]) -> None:
+    source = write_film(tmp_path / "source.mkv", steady_s, sound="aac")
+    source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_XYZ"))
+    writer = FilmWriter(tmp_path / "film.mp4", audio_path=str(source))
+    writer.write(coded(1), 0.0)
+    writer.close()
+    assert writer.problem is not None
+    assert "its codec is unknown" in writer.problem
+    assert pictures_of(tmp_path / "film.mp4")[0] == [0.0]
+
+
 @pytest.mark.parametrize("ending", ["mp4", "webm"])
 def test_sound_that_runs_backwards_is_left_out(tmp_path: Path, steady_s: list[float], ending: str) -> None:
     once = write_film(tmp_path / "once.ts", steady_s, sound="aac").read_bytes()

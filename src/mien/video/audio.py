@@ -22,12 +22,15 @@ class AudioTrack:
 
         Raises:
             FFmpegError: the file cannot be opened again.
+            ValueError: FFmpeg does not know the codec of its sound.
         """
         self._av: Any = require("av", "video")
         self._output = output
         self._start_s = start_s
         self._input = self._av.open(for_ffmpeg(path), metadata_errors="replace")
         self._source = self._input.streams.audio[0]
+        if self._source.codec_context is None:
+            raise ValueError("its codec is unknown")
         self._origin_s = (self._input.start_time or 0) / self._av.time_base
         name = self._source.codec_context.name
         self.copied = self._source.codec_context.codec.canonical_name in output.supported_codecs
