@@ -75,6 +75,13 @@ def test_tracks_are_bounded_and_the_shortest_goes(monkeypatch: pytest.MonkeyPatc
     assert {6, 13} <= {line.track for line in timeline.lines()}  # those that were seen for longest
 
 
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path: Path) -> None:
+    timeline = Timeline((r"$\happy$", *FER7[1:]))
+    timeline.add(coded(1), 0.0, [])
+    write_picture(timeline, tmp_path / "timeline.png", title=r"a$\b$.mp4")
+    assert (tmp_path / "timeline.png").stat().st_size > 0
+
+
 def test_the_thumbnail_is_of_the_best_moment() -> None:
     timeline = Timeline(FER7)
     for number, right in ((1, 60), (2, 125), (3, 40)):

@@ -89,13 +89,16 @@ def _head(figure: "Figure", timeline: Timeline, title: str, height_in: float) ->
     from matplotlib.patches import Patch  # noqa: PLC0415 - optional
 
     top = 1 - 0.24 / height_in
-    figure.text(MARGIN_IN / WIDTH_IN, top, title, ha="left", va="center", color=INK, fontsize=11, weight="bold")
+    name = figure.text(MARGIN_IN / WIDTH_IN, top, title, ha="left", va="center", color=INK, fontsize=11, weight="bold")
+    name.set_parse_math(False)  # a file may be called `$1$.mp4`
     patches = [Patch(facecolor=colour_hex(label, timeline.labels), label=label) for label in timeline.labels]
     corner = (1 - MARGIN_IN / WIDTH_IN, 1 - 0.5 / height_in)
-    figure.legend(
+    legend = figure.legend(
         handles=patches, loc="center right", bbox_to_anchor=corner, frameon=False,
         ncols=len(patches), fontsize=8.5, handlelength=1.1, handleheight=1.1, columnspacing=1.3, borderaxespad=0,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _face(figure: "Figure", line: TrackLine, bottom_in: float, height_in: float) -> None:
