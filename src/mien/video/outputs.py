@@ -68,14 +68,14 @@ class Outputs:
         self._film = self._table = None
         self._timeline = None if paths.timeline is None else Timeline(analyzer.labels)
         try:
-            if paths.table is not None:
-                about = {"source": info.name, **analyzer.provenance}
-                self._table = table.open_table(paths.table, analyzer.labels, about=about)
             if paths.timeline is not None:
                 paths.timeline.parent.mkdir(parents=True, exist_ok=True)
             if paths.film is not None:
                 sound = info.audio_path
                 self._film = FilmWriter(paths.film, rate_hz=info.rate_hz, audio_path=sound, start_s=start_s)
+            if paths.table is not None:  # last: it is written over at once, for nothing where another file fails
+                about = {"source": info.name, **analyzer.provenance}
+                self._table = table.open_table(paths.table, analyzer.labels, about=about)
         except OSError as error:
             raise VideoError(f"{error.filename}: cannot be written ({error.strerror}): choose another name") from error
 
