@@ -52,6 +52,7 @@ def write_film(
     times_s: Sequence[float],
     *,
     codec: str = "libx264",
+    rate_hz: Fraction | int = 25,
     pixels: str = "yuv420p",
     sound: str | None = None,
     options: dict[str, str] | None = None,
@@ -61,7 +62,7 @@ def write_film(
 ) -> Path:
     """Frame i is `picture(i)`, stamped `times_s[i]`; the sound is a tone as long as the film."""
     with av.open(str(path), "w", options=container or {}) as output:
-        stream = output.add_stream(codec, rate=25, options=options or {})
+        stream = output.add_stream(codec, rate=rate_hz, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         if codec not in ("mpeg4", "mjpeg"):
             stream.codec_context.time_base = Fraction(1, 1000)

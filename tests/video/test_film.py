@@ -153,6 +153,14 @@ def test_a_truncated_film_gives_what_is_there(tmp_path: Path, name: str, codec: 
     assert "cut short" in film.fault
 
 
+def test_a_slow_film_is_not_cut_short(tmp_path: Path) -> None:
+    times_s = [5.0 * number for number in range(10)]
+    frames, film = read(write_film(tmp_path / "slow.mkv", times_s, rate_hz=Fraction(1, 5)))
+    assert len(frames) == 10
+    assert film.info.duration_s == pytest.approx(50)
+    assert film.fault is None
+
+
 def test_a_film_cut_before_its_index(tmp_path: Path, steady_s: list[float]) -> None:
     path = write_film(tmp_path / "cut.mp4", steady_s)
     path.write_bytes(path.read_bytes()[:-2000])

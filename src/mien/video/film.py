@@ -17,7 +17,7 @@ from mien.video.frames import ClosedAfterUse, Frame, SourceInfo, SourceOptions
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "mms"})
 WEB_SCHEMES = frozenset({"http", "https"})
-SHORT_S, SHORT_RATIO = 1.0, 0.05  # a film that ends so much before its header says was cut short
+SHORT_S, SHORT_RATIO = 1.0, 0.05  # a film that ends so much, and two pictures, before its header says was cut short
 RESTART_S = 1.0  # stamps that fall back so far start anew, as in films joined end to end, and time goes on
 QUARTER_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
@@ -209,5 +209,5 @@ class Film(ClosedAfterUse):
         if said_s is None or self.fault is not None or last_s == -np.inf:
             return
         expected_s = said_s if end_s is None else min(said_s, end_s)
-        if last_s + max(SHORT_S, SHORT_RATIO * said_s) < expected_s:
+        if last_s + max(SHORT_S, SHORT_RATIO * said_s, 2 * self._step_s) < expected_s:
             self.fault = f"ends at {last_s:.1f} s, though its header says {said_s:.1f} s: it was cut short"
