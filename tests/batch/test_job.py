@@ -315,7 +315,7 @@ def test_shards_that_vanish_are_missed(album: Path, tmp_path: Path, tiny_onnx: P
     """An engine that says it is done and has landed nothing, as a worker with a disk of its own would."""
     chosen = settings(album, tmp_path / "out.parquet", tiny_onnx)
     with pytest.raises(DataError, match="4 shards did not land"):
-        job.run(chosen, lambda work, model, shards: iter(()), watch=Silent())
+        job.run(chosen, lambda work, model, shards: (news for news in ()), watch=Silent())
 
 
 def test_settings_out_of_range(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import cv2
 import PIL.Image
 import pytest
 
-from mien.batch import analysis, plan
+from mien.batch import analysis, job, local, parts, plan
 from mien.batch.analysis import GROUP_BYTES, GROUP_IMAGES
 from mien.batch.local import ordered
 from mien.batch.reading import Item
 from mien.batch.sources import FILE, PARQUET, TAR, Unit
 from mien.faces import whole
-from tests.batch.conftest import Score
+from tests.batch.conftest import Score, Silent
 
 
 def test_ordered_keeps_order_and_takes_no_more_than_it_may() -> None:
@@ -142,6 +142,37 @@ def test_threads_of_opencv_come_back_and_none_run_beneath(
     finally:
         cv2.setNumThreads(before)
     assert seen == {(1, "mien-analyse")}
+
+
+@pytest.mark.parametrize("fault", ["disk", "watch"])
+def test_after_an_error_nothing_in_line_is_scored(
+    album: Path, tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Four groups are ahead of two threads: one is done, two may be in work, the fourth is left."""
+    begun: list[int] = []
+    failed = threading.Event()
+    score = analysis.Scorer.score
+
+    def slow(self: analysis.Scorer, group: analysis.Group) -> analysis.Scores:
+        begun.append(group.shard)
+        if len(begun) > 1:
+            failed.wait(10)
+            time.sleep(0.2)  # the error has to reach the end of the engine
+        return score(self, group)
+
+    def full(*_: object, **__: object) -> None:
+        failed.set()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(analysis.Scorer, "score", slow)
+    monkeypatch.setattr(*((parts.TableWriter, "write", full) if fault == "disk" else (Silent, "done", full)))
+    chosen = job.Settings(
+        source=str(album), output=str(tmp_path / "out"), model=str(tiny_onnx), detector="none", shard_images=4
+    )
+    with pytest.raises(OSError, match="no space left"):
+        job.run(chosen, local.engine(2), watch=Silent())
+    assert len(begun) <= 3
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("mien-analyse")]
 
 
 @pytest.mark.soak

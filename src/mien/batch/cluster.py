@@ -8,7 +8,7 @@ node leaves is scored again by another one; one that has landed is not.
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +126,7 @@ def check_node(work: Work, folder: Folder) -> None:
         raise DataError(f"{node} does not see {work.witness}: SOURCE must be in a place that all nodes share")
 
 
-def run(work: Work, model: bytes, shards: list[int], *, cluster: ClusterSettings) -> Iterator[Done]:
+def run(work: Work, model: bytes, shards: list[int], *, cluster: ClusterSettings) -> Generator[Done]:
     """Score shards on a cluster, in rounds until all have landed.
 
     Raises:

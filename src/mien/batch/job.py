@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,10 +115,11 @@ def _score(job: "_Job", engine: Engine, shards: list[int], watch: Watch) -> _Tal
     tally = _Tally()
     if not shards:
         return tally
-    for news in engine(job.work(), job.model, shards):
-        tally.counts += news.counts
-        tally.named += news.named[: NAMED - len(tally.named)]
-        watch.done(news)
+    with closing(engine(job.work(), job.model, shards)) as stream:
+        for news in stream:
+            tally.counts += news.counts
+            tally.named += news.named[: NAMED - len(tally.named)]
+            watch.done(news)
     if missing := set(shards) - parts.finished(job.folder):
         raise DataError(
             f"{len(missing):,} shards did not land in {job.folder.address}: "

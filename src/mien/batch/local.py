@@ -6,7 +6,7 @@ of their own beneath it. Work runs ahead of the thread that writes by a fixed nu
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
@@ -68,6 +68,8 @@ class LocalEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for pool in (self._pool, self._fetchers):  # after an error, what is still in line is for nobody
+            pool.shutdown(cancel_futures=True)
         self._stack.close()
 
     def run(self, shards: Iterable[int]) -> Iterator[Done]:
@@ -107,7 +109,7 @@ def _remote(units: Iterable[Unit]) -> bool:
 def engine(threads: int | None) -> Engine:
     """The engine with so many threads; None is one a CPU at hand."""
 
-    def run(work: Work, model: bytes, shards: list[int]) -> Iterator[Done]:
+    def run(work: Work, model: bytes, shards: list[int]) -> Generator[Done]:
         with LocalEngine(work, model, threads=threads or available_cpus()) as local:
             yield from local.run(shards)
 

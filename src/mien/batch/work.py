@@ -1,6 +1,6 @@
 """What a worker has to know, on this machine or another."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,5 +47,5 @@ class Done:
     landed: bool = False
 
 
-Engine = Callable[[Work, bytes, list[int]], Iterator[Done]]
-"""Scores the shards of a list with a model, lands each, in any order, and tells of it."""
+Engine = Callable[[Work, bytes, list[int]], Generator[Done]]
+"""Scores the shards of a list with a model, lands each, in any order, and tells of it; closed, it stops."""
