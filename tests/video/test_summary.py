@@ -33,6 +33,15 @@ def test_out_of_sight_does_not_count() -> None:
     assert (second.track, second.first_s, second.seen_s, second.switches) == (2, 1.0, 2.0, 0)
 
 
+@pytest.mark.parametrize(("live", "seen_s"), [(True, 2.2), (False, 60.2)])
+def test_a_camera_that_was_away_saw_nothing(live: bool, seen_s: float) -> None:
+    summary = Summary(live=live)
+    for time_s in (0.0, 0.1, 60.1, 60.2):
+        summary.add(time_s, [tracked()] if time_s < 60.2 else [])
+    summary.close()
+    assert summary.tracks[0].seen_s == pytest.approx(seen_s)
+
+
 def test_a_single_frame() -> None:
     summary = summary_of([(7.0, {1: "happy"})])
     (one,) = summary.tracks

@@ -63,7 +63,7 @@ class Outputs:
             VideoError: a file cannot be made.
             MissingExtraError: an optional package is missing.
         """
-        self.summary = Summary()
+        self.summary = Summary(live=info.live)
         self._paths, self._info = paths, info
         self._film = self._table = None
         self._timeline = None if paths.timeline is None else Timeline(analyzer.labels)

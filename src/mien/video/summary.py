@@ -1,9 +1,11 @@
 """One line a track: when a face was seen, which emotions it showed for how long, and how often that changed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mien.video.timeline import LONGEST_GAP_S
 from mien.video.track import TrackedFace
 
 
@@ -53,7 +55,9 @@ class TrackSummary:
 class Summary:
     """Collects `TrackSummary`s; memory grows with the number of tracks alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
+        """Frames of a `live` source last no longer than `LONGEST_GAP_S`: beyond, it was unplugged or silent."""
+        self._longest_s = LONGEST_GAP_S if live else math.inf
         self.frames = 0
         self.first_s: float | None = None
         self.last_s = 0.0
@@ -69,7 +73,7 @@ class Summary:
     def add(self, time_s: float, faces: Sequence[TrackedFace]) -> None:
         """Count the faces of the next frame; its time ends the frame before."""
         if self._before is not None:
-            self._interval_s = time_s - self._before[0]
+            self._interval_s = min(time_s - self._before[0], self._longest_s)
             self._last(self._interval_s)
         self.frames += 1
         self.first_s = time_s if self.first_s is None else self.first_s
