@@ -93,7 +93,8 @@ def test_never_back() -> None:
 @pytest.mark.parametrize("before", [pytest.param([], id="from the first"), pytest.param([1], id="later")])
 def test_open_without_pictures_it_is_tried_in_peace_and_given_up(before: list[int]) -> None:
     plugs = [Plug([coded(number)]) for number in before] + [Plug([])]
-    opened, said = 0, []
+    opened = 0
+    said: list[str] = []
     give = opener(plugs)
 
     def count(address: int | str) -> Plug:
