@@ -110,7 +110,7 @@ def test_without_torch(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(verb, "find_spec", lambda name: None)
     run = mien_command("models")
     assert run.code == 0
-    assert "baseline" not in run.out
+    assert "resnet50" not in run.out
     assert "pip install 'mien[train]'" in run.err
 
 

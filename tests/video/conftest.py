@@ -64,6 +64,7 @@ def write_film(
     with av.open(str(path), "w", options=container or {}) as output:
         stream = output.add_stream(codec, rate=rate_hz, options=options or {})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
+        stream.codec_context.thread_count = 1  # the same bytes whatever the number of CPUs
         if codec not in ("mpeg4", "mjpeg"):
             stream.codec_context.time_base = Fraction(1, 1000)
         if aspect:
