@@ -77,8 +77,7 @@ def explanation_figure(explained: Sequence[Explained], *, by_label: bool = False
         elif by_label:
             rows += _label_rows(entry)
         else:
-            maps = [heatmap_panel(entry.crop, finding.heatmap) for finding in entry.findings]
-            rows.append([_original(entry), *maps, *_missing(entry)])
+            rows.append([_original(entry), *_method_cells(entry)])
     return figure(rows)
 
 
@@ -125,6 +124,17 @@ def _original(entry: Explained) -> Panel:
 
 def _missing(entry: Explained) -> list[Panel]:
     return [Panel(METHODS[method].title, note=reason) for method, reason in entry.missing.items()]
+
+
+def _method_cells(entry: Explained) -> list[Cell]:
+    """Maps, or why there is none, method by method: a method has the same column in every model's row."""
+    cells: list[Cell] = []
+    for method, about in METHODS.items():
+        heatmaps = [finding.heatmap for finding in entry.findings if finding.heatmap.method == method]
+        cells += [heatmap_panel(entry.crop, heatmap) for heatmap in heatmaps]
+        if method in entry.missing:
+            cells.append(Panel(about.title, note=entry.missing[method]))
+    return cells
 
 
 def _label_rows(entry: Explained) -> list[list[Cell]]:
