@@ -184,9 +184,15 @@ def test_browser_opens_the_live_page_of_a_free_port(
 
 
 def test_no_browser(capsys: pytest.CaptureFixture[str]) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
-        server.RequestHandlerClass.log_message = lambda *arguments: None  # type: ignore[method-assign]
-        server.RequestHandlerClass.do_GET = lambda self: (self.send_response(200), self.end_headers())  # type: ignore
+    class Empty(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         webcam._open_when_ready(server.server_port, "http://page/live", lambda page: False)
         server.shutdown()
