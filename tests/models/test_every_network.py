@@ -25,6 +25,7 @@ PARAMETERS = {
     "cbam": 2_819_079,
     "lhc": 3_687_721,
     "lite0": 3_379_399,
+    "resnet18-narrow": 2_796_263,
     "resnet18-se": 11_260_351,
     "resnet34-se": 21_440_627,
     "resnet50": 36_103_239,

@@ -89,6 +89,13 @@ def _none(_: int) -> nn.Module:
     return nn.Identity()
 
 
+@register(input=GREY, source="He et al. 2016 at half width, with a 3 x 3 stem of stride 1")
+def resnet18_narrow(num_classes: int, *, dropout: float = 0.2) -> nn.Module:
+    """ResNet-18 at half width without attention, for 48 x 48 grey faces: what cbam and lhc are compared with."""
+    trunk = residual_trunk((2, 2, 2, 2), WIDTHS, _none)
+    return PooledConvNet(trunk, WIDTHS[-1], num_classes=num_classes, dropout=dropout)
+
+
 @register(input=GREY, source="Woo et al. 2018, https://arxiv.org/abs/1807.06521")
 def cbam(num_classes: int, *, dropout: float = 0.2) -> nn.Module:
     """ResNet-18 at half width with convolutional block attention in every block, for 48 x 48 grey faces."""
