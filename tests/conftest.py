@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mien.datasets import packed
 from mien.labels import FER7
 from tests import drawing
+from tests.command import mien_command  # noqa: F401 - a fixture
 
 # the same help texts, tables and pictures on every machine; before anything imports Rich or matplotlib
 os.environ.update(NO_COLOR="1", COLUMNS="120", MPLBACKEND="Agg")

@@ -29,6 +29,7 @@ import pytest
 from mien.datasets.ferplus import HEADER, kaggle_rows
 from mien.labels import FER7
 from tests import drawing
+from tests.command import Outcome
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = sorted([REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")])
@@ -102,9 +103,8 @@ def test_blocks_run(document: Path, workspace: Path, run_command: Callable[[str]
 
 
 @pytest.fixture
-def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def run_command(mien_command: Callable[..., Outcome]) -> Callable[[str], None]:
     """Runs a line as a shell would: `mien` in this process, Python scripts in another one, `>` into a file."""
-    from mien.cli import main  # noqa: PLC0415
 
     def run(line: str) -> None:
         words = shlex.split(line, comments=True)
@@ -117,17 +117,10 @@ def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
             assert done.returncode == 0, done.stderr
             return
         assert program == "mien", f"tests do not run {program}: mark the block as not run, and say why"
-        monkeypatch.setattr(sys, "argv", ["mien", *words[1:]])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        assert code == 0, captured.err
+        outcome = mien_command(*words[1:])
+        assert outcome.code == 0, outcome.err
         if target is not None:
-            Path(target).write_text(captured.out)
+            Path(target).write_text(outcome.out)
 
     return run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.cli.conftest import Outcome
+from tests.command import Outcome
 
 from mien.datasets import packed
 from mien.datasets.packed import Dataset

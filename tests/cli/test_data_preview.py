@@ -5,7 +5,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from tests.cli.conftest import Outcome
+from tests.command import Outcome
 
 Mien = Callable[..., Outcome]
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from mien.cli import app, evaluate
+from mien.cli import app
+from mien.cli import options as shared
 from mien.datasets import packed
 from mien.errors import ConfigError, DataError, MienError, ModelError
 from mien.evaluation.tta import VIEWS
@@ -37,8 +38,8 @@ def folder(tmp_path: Path, cartoon_faces: packed.Split) -> Path:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert {choice.value for choice in evaluate.TtaName} == set(VIEWS)
-    assert {choice.value for choice in evaluate.DetectorName} == set(detect.NAMES)
+    assert {choice.value for choice in shared.TtaName} == set(VIEWS)
+    assert {choice.value for choice in shared.DetectorName} == set(detect.NAMES)
 
 
 def test_prepared_data(tiny_onnx: Path, cartoon_dataset: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mien.bundle import ModelSpec
 from mien.cli import app
 from mien.cli.explain import Method
-from mien.cli.predict import DetectorName
+from mien.cli.options import DetectorName
 from mien.datasets.packed import Split
 from mien.errors import MienError
 from mien.explain import METHODS

@@ -19,7 +19,7 @@ from mien.training import run
 from mien.training.distributed import World
 from mien.training.recipe import Recipe
 
-Command = Callable[..., Any]  # gives an Outcome of this folder's conftest.py
+Command = Callable[..., Any]  # gives an Outcome of tests/command.py
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Outcome
+from tests.command import Outcome
 
 from mien.cli import results
 from mien.datasets import packed

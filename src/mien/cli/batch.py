@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.predict import DetectorName, complain
+from mien.cli.options import DetectorName, DetectorOption, ModelOption
+from mien.cli.predict import complain
 
 if TYPE_CHECKING:
     from mien.batch.job import Summary
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class EngineName(StrEnum):
     """Who does the work."""
 
-    local = "local"
-    ray = "ray"
+    LOCAL = "local"
+    RAY = "ray"
 
 
 CLUSTER = "On a cluster (--engine ray)"
@@ -33,13 +34,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         str, typer.Argument(metavar="OUT", help="A file where it ends in .parquet, else a folder of parts.")
     ],
     *,
-    engine: Annotated[EngineName, typer.Option(help="local: threads of this process; ray: many.")] = EngineName.local,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Name of a model (`mien models` lists them) or an .onnx file.")
-    ] = "default",
-    detector: Annotated[
-        DetectorName, typer.Option("--detector", "-d", help="Finds the faces; none: each picture is one face crop.")
-    ] = DetectorName.centerface,
+    engine: Annotated[EngineName, typer.Option(help="local: threads of this process; ray: many.")] = EngineName.LOCAL,
+    model: ModelOption = "default",
+    detector: DetectorOption = DetectorName.CENTERFACE,
     column: Annotated[
         str | None, typer.Option(help="Column of Parquet files with the pictures or their paths.")
     ] = None,
@@ -78,7 +75,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     from mien.batch import job
     from mien.cli.batch_progress import Progress
 
-    if engine is EngineName.ray:
+    if engine is EngineName.RAY:
         require("ray", "batch")
         chosen = _ray(address, workers, worker_cpus, worker_gpus)
     else:

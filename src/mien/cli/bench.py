@@ -1,21 +1,15 @@
 """`mien bench`: how fast mien is on this machine."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.options import Format, FormatOption
+
 if TYPE_CHECKING:
     from mien.bench import Figure
-
-
-class Format(StrEnum):
-    """Forms of the result."""
-
-    table = "table"
-    json = "json"
 
 
 def command(
@@ -34,22 +28,20 @@ def command(
         bool,
         typer.Option("--remember", help="From now on run each packaged model on the provider that was fastest here."),
     ] = False,
-    format: Annotated[  # noqa: A002 - the option's name
-        Format, typer.Option("--format", "-f", help="Form of the result on stdout.")
-    ] = Format.table,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Measure start, models, detectors, a photo end to end, a heatmap and a film on this machine."""
     from mien import bench
 
     plan = bench.Plan.quick(model=model, threads=threads) if quick else bench.Plan(model=model, threads=threads)
     figures: list[Figure] = []
-    if format is Format.table:
+    if format_ is Format.TABLE:
         _print_machine(bench.machine(threads))
     for figure in bench.run(image or _portrait(), plan):
         figures.append(figure)
-        if format is Format.table:  # each as it comes: the whole takes a minute
+        if format_ is Format.TABLE:  # each as it comes: the whole takes a minute
             _print(figure, begins=len(figures) == 1 or figures[-2].group != figure.group)
-    if format is Format.json:
+    if format_ is Format.JSON:
         typer.echo(json.dumps(bench.to_dict(figures, plan), indent=1))
     if remember:
         for name, provider in bench.remember(figures).items():

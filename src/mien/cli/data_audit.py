@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli.options import Format, FormatOption
 from mien.cli.progress import Bar
 
 if TYPE_CHECKING:
@@ -36,13 +37,6 @@ class LabelErrors(StrEnum):
 
     FEATURES = "features"
     TRAIN = "train"
-
-
-class Format(StrEnum):
-    """What goes to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def audit(  # noqa: PLR0913 - one parameter an option
@@ -81,7 +75,7 @@ def audit(  # noqa: PLR0913 - one parameter an option
         typer.Option(metavar="PROBLEM", help="Leave out every image with this problem too; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
-    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Find copies, leaks between splits, contradictory labels, images without a face, and likely label errors."""
     from mien.datasets.audit import output as files

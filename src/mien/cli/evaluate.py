@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,41 +10,12 @@ import typer
 
 from mien.cli.labelled import Labelled, load_labelled
 from mien.cli.opened import Opened, names_of, open_model
+from mien.cli.options import DetectorName, Format, FormatOption, SplitName, SplitOption, TtaName, TtaOption
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluate import Evaluation
-
-
-class SplitName(StrEnum):
-    """Which images; the test split is opened when it is asked for by name, and by nothing else."""
-
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-class TtaName(StrEnum):
-    """As `mien.evaluation.tta.VIEWS`, which a test compares."""
-
-    NONE = "none"
-    FLIP = "flip"
-    FULL = "full"
-
-
-class Format(StrEnum):
-    """What goes to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class DetectorName(StrEnum):
-    """As `mien.faces.detect.NAMES`."""
-
-    CENTERFACE = "centerface"
-    YUNET = "yunet"
-    NONE = "none"
 
 
 def command(  # noqa: PLR0913 - one parameter an option
@@ -55,10 +25,8 @@ def command(  # noqa: PLR0913 - one parameter an option
         Path,
         typer.Option(help="Prepared data set, or a folder with one sub-folder a class.", show_default=False),
     ],
-    split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.VALIDATION,
-    tta: Annotated[
-        TtaName, typer.Option(help="Average over 1, 2 (mirrored) or 10 (also shifted) views of each face.")
-    ] = TtaName.NONE,
+    split: SplitOption = SplitName.VALIDATION,
+    tta: TtaOption = TtaName.NONE,
     detector: Annotated[
         DetectorName | None,
         typer.Option(help="The pictures of the folder are photos: find the largest face of each.", show_default=False),
@@ -87,7 +55,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         typer.Option("--output", "-o", metavar="DIR", help="Where metrics.json, predictions and pictures go."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces of one call.")] = 256,
-    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Measure a model on labelled faces: accuracy with its interval, calibration, and every class.
 

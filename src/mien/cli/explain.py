@@ -11,7 +11,8 @@ import typer
 
 from mien.cli.explain_output import OUTPUTS, show, write
 from mien.cli.opened import CHECKPOINTS
-from mien.cli.predict import DetectorName, complain
+from mien.cli.options import DetectorName, DetectorOption
+from mien.cli.predict import complain
 from mien.cli.progress import Bar
 from mien.cli.sources import expand
 from mien.errors import ConfigError, ImageError, require
@@ -70,9 +71,7 @@ def command(  # noqa: PLR0913 - one parameter an option
             "--model", "-m", help="Name, .onnx, run or checkpoint; repeatable: a row each. (default: default)"
         ),
     ] = None,
-    detector: Annotated[
-        DetectorName, typer.Option("--detector", "-d", help="Finds the faces; none: each picture is one face crop.")
-    ] = DetectorName.centerface,
+    detector: DetectorOption = DetectorName.CENTERFACE,
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", "-o", help="Picture (.png, .svg) or maps (.json, .csv, .npy); repeatable."),

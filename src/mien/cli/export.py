@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.options import Format, FormatOption
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -20,13 +21,6 @@ class PrecisionName(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
-
-
-class Format(StrEnum):
-    """What goes to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def command(
@@ -53,7 +47,7 @@ def command(
         float, typer.Option(min=0.01, max=1.0, help="Share of the validation faces that are not `uncertain`.")
     ] = 0.8,
     name: Annotated[str, typer.Option(help="Name that the model goes by. (default: the run's)")] = "",
-    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Write a run as one .onnx file with labels, preprocessing, calibration, origin and licence inside.
 

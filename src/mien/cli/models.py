@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mien.cli.options import Format, FormatOption
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, ModelError
 
@@ -18,14 +18,6 @@ FILE_HEADS = ("name", "kind", "where", "size", "input", "accuracy", "licence")
 NETWORK_HEADS = ("network", "parameters", "MACs", "input", "starts", "in its source", "licence", "source")
 
 
-class Format(StrEnum):
-    """Forms of the list."""
-
-    table = "table"
-    json = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Form of the result on stdout.")]
 InstalledOption = Annotated[
     bool, typer.Option("--installed", help="Only what can predict right away, not the networks that can be trained.")
 ]
@@ -34,24 +26,24 @@ InstalledOption = Annotated[
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    format: FormatOption = Format.table,  # noqa: A002
+    format_: FormatOption = Format.TABLE,
     installed: InstalledOption = False,
 ) -> None:
     """List models; the same as `mien models list`."""
     if context.invoked_subcommand is None:
-        list_models(format=format, installed=installed)
+        list_models(format_=format_, installed=installed)
 
 
 @app.command("list")
 def list_models(
-    format: FormatOption = Format.table,  # noqa: A002
+    format_: FormatOption = Format.TABLE,
     installed: InstalledOption = False,
 ) -> None:
     """Models and detectors at hand or to be fetched, and the networks that can be trained here."""
     entries = _files()
     if not installed and _can_train():
         entries += _networks()
-    if format is Format.json:
+    if format_ is Format.JSON:
         typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     _print_table([FILE_HEADS, *(_file_row(entry) for entry in entries if entry["kind"] != "network")])
@@ -67,7 +59,7 @@ def list_models(
 @app.command("info")
 def info(
     name: Annotated[str, typer.Argument(help="A name of the list, or an .onnx file.")],
-    format: FormatOption = Format.table,  # noqa: A002
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """All that a model says of itself."""
     from mien import hub
@@ -79,7 +71,7 @@ def info(
         if not found:
             raise
         entry = found[0]
-    if format is Format.json:
+    if format_ is Format.JSON:
         typer.echo(json.dumps(entry, indent=2, ensure_ascii=False))
         return
     for key, value in entry.items():

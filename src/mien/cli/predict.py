@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mien
+from mien.cli.options import DetectorName, DetectorOption, ModelOption
 from mien.cli.progress import Bar
 from mien.cli.sources import Found, expand, output_paths
 from mien.errors import ConfigError, ImageError
@@ -26,17 +27,9 @@ BATCH_PIXELS = 16_000_000  # of decoded pictures in memory at a time; a single p
 class Format(StrEnum):
     """Forms of the result."""
 
-    table = "table"
-    json = "json"
-    csv = "csv"
-
-
-class DetectorName(StrEnum):
-    """Detectors that come with mien."""
-
-    centerface = "centerface"
-    yunet = "yunet"
-    none = "none"
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
 
 
 def command(
@@ -46,16 +39,12 @@ def command(
     ],
     format: Annotated[  # noqa: A002 - the option's name
         Format, typer.Option("--format", "-f", help="Form of the result on stdout.")
-    ] = Format.table,
+    ] = Format.TABLE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Put copies with the faces marked here.")
     ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Name of a model (`mien models` lists them) or an .onnx file.")
-    ] = "default",
-    detector: Annotated[
-        DetectorName, typer.Option("--detector", "-d", help="Finds the faces; none: each picture is one face crop.")
-    ] = DetectorName.centerface,
+    model: ModelOption = "default",
+    detector: DetectorOption = DetectorName.CENTERFACE,
     strict: Annotated[bool, typer.Option("--strict", help="Count a picture without a face as failed.")] = False,
 ) -> None:
     """Say which emotions the faces in pictures show, and how probable each is.

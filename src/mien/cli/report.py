@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.evaluate import SplitName, counting
+from mien.cli.evaluate import counting
 from mien.cli.labelled import Labelled, load_labelled
 from mien.cli.opened import CHECKPOINTS, Opened, names_of, open_model
+from mien.cli.options import SplitName, SplitOption
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page and its parts go.", show_default=False)
     ],
-    split: Annotated[SplitName, typer.Option(help="Which images.")] = SplitName.VALIDATION,
+    split: SplitOption = SplitName.VALIDATION,
     faces: Annotated[
         bool,
         typer.Option("--faces/--no-faces", help="Show faces of the data set; without them a page can be published."),

@@ -1,20 +1,13 @@
 """`mien results`: records of runs, and the page of figures that is made of them."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mien.cli.options import TtaName, TtaOption
+
 app = typer.Typer(help="Keep the figures of runs, and write docs/results.md from them.", no_args_is_help=True)
-
-
-class TtaName(StrEnum):
-    """As `mien.evaluation.tta.VIEWS`."""
-
-    NONE = "none"
-    FLIP = "flip"
-    FULL = "full"
 
 
 RecordsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the records.")]
@@ -27,7 +20,7 @@ def add(
     *,
     data: Annotated[Path, typer.Option(help="Data set whose validation faces it is measured on.")],
     name: Annotated[str, typer.Option(help="Name of the record. (default: the folder's)")] = "",
-    tta: Annotated[TtaName, typer.Option(help="Average over 1, 2 or 10 views of each face.")] = TtaName.NONE,
+    tta: TtaOption = TtaName.NONE,
     records: RecordsOption = RECORDS,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

@@ -1,22 +1,16 @@
 """`mien sweep`: a recipe with each combination of settings, several seeds each."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.options import Format, FormatOption
+
 if TYPE_CHECKING:
     from mien.training.reporters import Terminal
     from mien.training.sweep import Sweep
-
-
-class Format(StrEnum):
-    """What goes to stdout."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def command(  # noqa: PLR0913 - one parameter an option
@@ -34,7 +28,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     ] = None,
     exclude: Annotated[Path | None, typer.Option(help="File of names to leave out, one a line.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    format_: Annotated[Format, typer.Option("--format", help="What to print on stdout.")] = Format.TABLE,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Train each combination with each seed and compare them on the validation faces.
 

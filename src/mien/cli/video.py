@@ -2,7 +2,6 @@
 
 import json
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,17 @@ import typer
 
 import mien
 from mien.cli.interrupt import Interruption
-from mien.cli.predict import DetectorName, complain
+from mien.cli.options import (
+    DetectEveryOption,
+    DetectorName,
+    DetectorOption,
+    Format,
+    FormatOption,
+    HalfLifeOption,
+    HysteresisOption,
+    ModelOption,
+)
+from mien.cli.predict import complain
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, VideoError
 
@@ -22,13 +31,6 @@ if TYPE_CHECKING:
     from mien.video.track import TrackSettings
 
 INTERRUPTED = 130  # as shells say of a command that Ctrl-C ended
-
-
-class Format(StrEnum):
-    """Forms of the summary."""
-
-    table = "table"
-    json = "json"
 
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
@@ -51,30 +53,20 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     start: Annotated[str, typer.Option("--start", metavar="TIME", help="Begin here: seconds, or m:ss.")] = "0",
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="End here.")] = None,
     every: Annotated[int, typer.Option("--every", metavar="N", help="Take every N-th frame.")] = 1,
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of a model, or an .onnx file.")] = "default",
-    detector: Annotated[
-        DetectorName, typer.Option("--detector", "-d", help="Finds the faces; none: each frame is one face crop.")
-    ] = DetectorName.centerface,
-    detect_every: Annotated[
-        int | None, typer.Option("--detect-every", metavar="N", help="Frames from one detection to the next.")
-    ] = None,
+    model: ModelOption = "default",
+    detector: DetectorOption = DetectorName.CENTERFACE,
+    detect_every: DetectEveryOption = None,
     detect_side: Annotated[
         int | None, typer.Option("--detect-side", metavar="PX", help="Longest side that detection sees; 0: all.")
     ] = None,
-    half_life: Annotated[
-        float | None, typer.Option("--half-life", metavar="SECONDS", help="Of the smoothing of probabilities.")
-    ] = None,
-    hysteresis: Annotated[
-        float | None, typer.Option("--hysteresis", metavar="P", help="Lead that another emotion needs to be shown.")
-    ] = None,
+    half_life: HalfLifeOption = None,
+    hysteresis: HysteresisOption = None,
     no_smoothing: Annotated[
         bool, typer.Option("--no-smoothing", help="Neither smoothing nor hysteresis: each frame for itself.")
     ] = False,
     fps: Annotated[float, typer.Option("--fps", help="Frame rate of an image sequence; films carry their own.")] = 25.0,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="For a stream to answer.")] = 10.0,
-    format: Annotated[  # noqa: A002 - the option's name
-        Format, typer.Option("--format", "-f", help="Form of the summary on stdout.")
-    ] = Format.table,
+    format_: FormatOption = Format.TABLE,
 ) -> None:
     """Follow the faces of a film and say which emotions they show over time.
 
@@ -98,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     tracking = tracking_settings(changed, detect_side=detect_side, no_smoothing=no_smoothing)
     with Interruption() as interruption, open_source(source, options=options, notify=complain) as opened:
         analyzer = mien.load(model, detector=detector)
-        code = _run(opened, analyzer, options, paths, tracking=tracking, interruption=interruption, form=format)
+        code = _run(opened, analyzer, options, paths, tracking=tracking, interruption=interruption, form=format_)
     raise typer.Exit(code)
 
 
@@ -218,7 +210,7 @@ def _notes(source: "FrameSource", outputs: "Outputs") -> None:
 
 
 def _print(summary: "Summary", source: "FrameSource", analyzer: "Analyzer", form: Format) -> None:
-    if form is Format.json:
+    if form is Format.JSON:
         from mien.video.outputs import summary_dict
 
         about = {

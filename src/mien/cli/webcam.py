@@ -13,7 +13,15 @@ import typer
 
 import mien
 from mien.cli.interrupt import Interruption
-from mien.cli.predict import DetectorName, complain
+from mien.cli.options import (
+    DetectEveryOption,
+    DetectorName,
+    DetectorOption,
+    HalfLifeOption,
+    HysteresisOption,
+    ModelOption,
+)
+from mien.cli.predict import complain
 from mien.cli.video import print_summary, tracking_settings
 from mien.errors import ConfigError
 
@@ -54,19 +62,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     table: Annotated[
         Path | None, typer.Option("--table", metavar="FILE", help="A row a face and frame: .csv .jsonl .parquet.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Name of a model, or an .onnx file.")] = "default",
-    detector: Annotated[
-        DetectorName, typer.Option("--detector", "-d", help="Finds the faces.")
-    ] = DetectorName.centerface,
-    detect_every: Annotated[
-        int | None, typer.Option("--detect-every", metavar="N", help="Frames from one detection to the next.")
-    ] = None,
-    half_life: Annotated[
-        float | None, typer.Option("--half-life", metavar="SECONDS", help="Of the smoothing of probabilities.")
-    ] = None,
-    hysteresis: Annotated[
-        float | None, typer.Option("--hysteresis", metavar="P", help="Lead that another emotion needs to be shown.")
-    ] = None,
+    model: ModelOption = "default",
+    detector: DetectorOption = DetectorName.CENTERFACE,
+    detect_every: DetectEveryOption = None,
+    half_life: HalfLifeOption = None,
+    hysteresis: HysteresisOption = None,
     no_smoothing: Annotated[bool, typer.Option("--no-smoothing", help="Neither smoothing nor hysteresis.")] = False,
     end: Annotated[float | None, typer.Option("--end", metavar="SECONDS", help="Stop after so long.")] = None,
     wait: Annotated[

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from mien.cli import main
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -21,6 +19,7 @@ class Outcome:
 @pytest.fixture
 def mien_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """`mien_command("predict", path, ...)`: its exit code, stdout and stderr."""
+    from mien.cli import main  # noqa: PLC0415 - it imports Rich, which conftest.py prepares first
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["mien", *map(str, arguments)])
