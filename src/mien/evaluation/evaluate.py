@@ -75,7 +75,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `metrics.json`: JSON-safe, `accuracy` to `confusion` first."""
-        scores, n = self.scores, len(self.targets)
+        scores, coverage, n = self.scores, self.coverage, len(self.targets)
         return {
             "accuracy": float(self.correct.mean()),
             "accuracy_ci95": list(metrics.wilson_interval(int(self.correct.sum()), n)),
@@ -92,7 +92,7 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "uncertain": self._uncertain(),
             "calibration": self._calibration(),
-            "coverage_accuracy": [[share, self.coverage.at_coverage(share)] for share in COVERAGES],
+            "coverage_accuracy": [[share, coverage.at_coverage(share)] for share in COVERAGES],
             **self.about,
         }
 
