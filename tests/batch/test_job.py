@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import mien
-from mien.batch import job, local, parts
+from mien.batch import job, local, parts, stores
 from mien.batch.job import Settings
 from mien.batch.rows import schema_of
 from mien.batch.stores import Folder
@@ -162,6 +163,30 @@ def test_a_table_in_a_store(album: Path, tmp_path: Path, tiny_onnx: Path, score:
         with memory.open("/results/out.parquet") as file:
             assert pq.read_table(file).equals(whole)
         assert [path for path in memory.store if "part-" in path] == []
+    finally:
+        memory.store.clear()
+
+
+def test_a_store_of_parts_that_fails(album: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its driver's error, whatever its kind, ends the job with a sentence; it goes on from there."""
+    monkeypatch.setattr(stores, "RETRY_WAITS_S", ())
+    memory = fsspec.filesystem("memory")
+    put, count = type(memory).put_file, [0]
+
+    def put_file(self: Any, source: str, target: str, **options: Any) -> None:
+        count[0] += "part-" in target
+        if count[0] == 2:
+            raise RuntimeError("out of order")  # as little of an OSError as some drivers' errors
+        put(self, source, target, **options)
+
+    chosen = settings(album, "memory://failing/out.parquet", tiny_onnx)
+    try:
+        with monkeypatch.context() as broken:
+            broken.setattr(type(memory), "put_file", put_file)
+            with pytest.raises(DataError, match=r"the store fails \(out of order\): .* go on with --resume"):
+                job.run(chosen, local.engine(1), watch=Silent())
+        resumed = job.run(replace(chosen, resume=True), local.engine(1), watch=Silent())
+        assert (resumed.resumed_shards, resumed.total.images) == (1, 31)
     finally:
         memory.store.clear()
 

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import mien
-from mien.batch import sources, stores
+from mien.batch import job, local, sources, stores
+from mien.batch.job import Settings
+from mien.batch.plan import Plan
 from mien.batch.sources import Unit, listing
 from mien.errors import ConfigError, DataError, ImageError
-from tests.batch.conftest import Score
+from tests.batch.conftest import Score, Silent
 from tests.batch.s3 import BucketHandler
 
 PICTURES = ("00.png", "01.png", "02.png", "broken.jpg")
@@ -239,6 +241,93 @@ def test_bad_answers_are_asked_again_and_then_rows(
     assert "foo" in unknown
     assert summary.total.errors == 3
     assert {path: Moody.asked.count(path) for path in Moody.asked} == {"/00.png": 3, "/01.png": 3, "/02.png": 2}
+
+
+class Failing(Quiet):
+    """Answers with pieces of a file, as stores do; while `broken`, those from 4 kB on come by half, `faults` times."""
+
+    protocol_version = "HTTP/1.1"
+    broken: ClassVar[bool]
+    faults: ClassVar[int]
+    asked: ClassVar[list[str]]
+
+    def do_GET(self) -> None:
+        data = Path(self.translate_path(self.path)).read_bytes()
+        span = self.headers.get("Range", f"bytes=0-{len(data) - 1}")
+        first, _, last = span.removeprefix("bytes=").partition("-")
+        piece = data[int(first) : int(last) + 1] if last else data[int(first) :]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(piece)))
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(piece) - 1}/{len(data)}")
+        self.end_headers()
+        self.asked.append(span)
+        if self.broken and int(first) >= 4096 and self.asked.count(span) <= self.faults:
+            piece = piece[: len(piece) // 2]
+            self.close_connection = True
+        self.wfile.write(piece)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(Path(self.translate_path(self.path)).stat().st_size))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+
+class Breaking(Silent):
+    def begun(self, work: Plan, finished: int) -> None:
+        Failing.broken = True
+        Failing.asked.clear()
+
+
+def many_in_a_tar(few: Path) -> Path:
+    with tarfile.open(few / "many.tar", "w") as archive:
+        for number in range(12):
+            archive.add(few / PICTURES[number % 3], f"{number:02}.png")
+    return few / "many.tar"
+
+
+def many_in_a_table(few: Path) -> Path:
+    pictures = pa.array(12 * contents(few)[:1], pa.binary())
+    pq.write_table(pa.table({"bytes": pictures}), few / "many.parquet", row_group_size=2, use_dictionary=False)
+    return few / "many.parquet"
+
+
+@pytest.mark.parametrize("faults", [1, 99], ids=["a moment", "for good"])
+@pytest.mark.parametrize("make", [many_in_a_tar, many_in_a_table], ids=["tar", "parquet"])
+def test_a_store_that_fails_in_the_middle_of_a_file(
+    few: Path,
+    tmp_path: Path,
+    tiny_onnx: Path,
+    serve: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], Path],
+    faults: int,
+) -> None:
+    """Drivers have errors of their own for that, none of which may end the job: reading goes on, or a row says where
+    it stopped, and other files are read."""
+    pytest.importorskip("aiohttp")
+    path = make(few)
+    monkeypatch.setattr(stores, "RETRY_WAITS_S", (0.0, 0.0))
+    for name, value in {"broken": False, "faults": faults, "asked": []}.items():
+        monkeypatch.setattr(Failing, name, value, raising=False)
+    monkeypatch.setitem(fsspec.config.conf, "http", {"block_size": 4096})
+    monkeypatch.setitem(fsspec.config.conf, "https", {"block_size": 4096})
+    stores._file_system.cache_clear()
+    fsspec.filesystem("http").clear_instance_cache()
+    (tmp_path / "list.txt").write_text(f"http://{serve(Failing, few)}/{path.name}\n{few / PICTURES[0]}")
+    out = tmp_path / "out.parquet"
+    settings = Settings(source=str(tmp_path / "list.txt"), output=str(out), model=str(tiny_onnx), detector="none")
+    summary = job.run(settings, local.engine(2), watch=Breaking())
+    table = pq.read_table(out)
+    errors = [text for text in table.column("error").to_pylist() if text]
+    assert summary.total.faces == table.num_rows - len(errors)
+    assert table.column("error")[-1].as_py() is None, "the file after it is read"
+    if faults == 1:
+        assert (errors, table.num_rows) == ([], 13)
+    else:
+        assert len(errors) == 1
+        assert "cannot be read" in errors[0]
+        assert 1 < table.num_rows < 13
 
 
 def test_s3_through_pyarrow(

@@ -302,5 +302,7 @@ def _read_json(place: str) -> dict[str, Any]:
     try:
         with stores.open_file(place) as file:
             return dict(json.loads(file.read()))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{place} cannot be read ({error}): try again when it can") from error
+    except ValueError as error:
         raise DataError(f"{place} is damaged ({error}): remove the folder and start the job anew") from error

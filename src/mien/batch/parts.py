@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,9 @@ def assemble(folder: Folder, shards: int, target: str, *, job: str, about: Mappi
             with _open_part(folder, shard, job) as part:
                 counts += _counts_in(part)
                 for group in range(part.num_row_groups):
-                    writer.write(part.read_row_group(group).replace_schema_metadata(None))
+                    with _faults_of(folder.place(name_of(shard))):
+                        table = part.read_row_group(group)
+                    writer.write(table.replace_schema_metadata(None))
         writer.close({TABLE_KEY: json.dumps({**about, "counts": asdict(counts)})})
     return counts
 
@@ -151,16 +153,25 @@ def folder_and_name(target: str) -> tuple[Folder, str]:
 
 @contextmanager
 def _open_part(folder: Folder, shard: int, job: str) -> Iterator[pq.ParquetFile]:
-    """A part of this job, open for reading; its faults as `DataError`."""
+    """A part of this job, open for reading."""
     place = folder.place(name_of(shard))
-    try:
-        with stores.open_file(place) as file:
-            part = pq.ParquetFile(file)
+    with ExitStack() as stack:
+        with _faults_of(place):
+            part = pq.ParquetFile(stack.enter_context(stores.open_file(place)))
             about = part.metadata.metadata or {}
-            if (about.get(b"mien.job"), about.get(b"mien.shard")) != (job.encode(), str(shard).encode()):
-                raise DataError(f"{place} is of another job: remove it and go on with --resume")
-            yield part
+        if (about.get(b"mien.job"), about.get(b"mien.shard")) != (job.encode(), str(shard).encode()):
+            raise DataError(f"{place} is of another job: remove it and go on with --resume")
+        yield part
+
+
+@contextmanager
+def _faults_of(place: str) -> Iterator[None]:
+    """What can go wrong with a part while it is read, as `DataError`."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(f"{place} is missing: go on with --resume, which makes it again") from error
     except pa.ArrowException as error:
         raise DataError(f"{place} is damaged ({error}): remove it and go on with --resume") from error
+    except OSError as error:  # of the store or disk, or pyarrow's word for damage
+        raise DataError(f"{place} cannot be read ({error}): go on with --resume; if it stays so, remove it") from error

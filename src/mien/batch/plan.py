@@ -95,5 +95,8 @@ def read(address: str, number: int, *, shards: int) -> list[Unit]:
             start, end = array("q", file.read(2 * OFFSET_BYTES))
             file.seek(start)
             return [Unit(*fields) for fields in json.loads(file.read(end - start))]
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{address}: the plan of the job cannot be read ({error}): start the job anew") from error
+    except OSError as error:
+        cure = "go on with --resume when it can"
+        raise DataError(f"{address}: the plan of the job cannot be read ({error}): {cure}") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{address}: the plan of the job is damaged ({error}): start the job anew") from error

@@ -107,12 +107,14 @@ def _remote_matches(source: str) -> Iterator[str]:
     fs, path = stores.open_store(source)
     assert scheme is not None
     try:
-        if any(sign in path for sign in "*?[") and scheme not in stores.WEB_SCHEMES:
-            paths = [match for match in fs.glob(path) if is_input(match)]
-        elif scheme in stores.WEB_SCHEMES or fs.isfile(path):
+        if scheme in stores.WEB_SCHEMES:
+            paths = [path]
+        elif any(sign in path for sign in "*?["):
+            paths = [match for match in stores.patiently(lambda: fs.glob(path)) if is_input(match)]
+        elif stores.patiently(lambda: fs.isfile(path)):
             paths = [path]
         else:
-            paths = [match for match in fs.find(path) if is_input(match)]
+            paths = [match for match in stores.patiently(lambda: fs.find(path)) if is_input(match)]
     except OSError as error:
         raise DataError(f"{source}: cannot be listed ({error}): check the address and your access") from error
     yield from (stores.address_of(scheme, match) for match in sorted(paths))

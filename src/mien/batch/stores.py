@@ -4,6 +4,7 @@
 Credentials and endpoints come from the environment of each process, as these drivers document.
 """
 
+import io
 import os
 import re
 import tempfile
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 from fsspec.core import split_protocol
 
-from mien.errors import ConfigError
+from mien.errors import ConfigError, DataError
+
+Answer = TypeVar("Answer")
 
 ARROW_SCHEMES = ("s3", "gs")
 WEB_SCHEMES = ("http", "https")  # whose paths are the whole address
@@ -72,30 +75,17 @@ def address_of(scheme: str, path: str) -> str:
     return path if scheme in WEB_SCHEMES else f"{scheme}://{path.lstrip('/')}"
 
 
-def open_file(address: str) -> BinaryIO:
-    """A file open for reading from any place in it.
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """What a store answers, asked for again while it is busy.
 
     Raises:
-        OSError: it cannot be opened.
-    """
-    if scheme_of(address) is None:
-        return Path(address).open("rb")
-    fs, path = open_store(address)
-    return cast(BinaryIO, fs.open(path, "rb"))
-
-
-def read_file(address: str, *, limit: int) -> bytes:
-    """The first `limit` bytes of a file, asked for again while its store is busy.
-
-    Raises:
-        OSError: it cannot be read, whatever the store's driver calls that.
+        OSError: it does not answer, whatever its driver calls that.
         ConfigError: the store cannot be opened.
     """
-    waits = list(RETRY_WAITS_S) if scheme_of(address) else []
+    waits = list(RETRY_WAITS_S)
     while True:
         try:
-            with open_file(address) as file:
-                return file.read(limit)
+            return call()
         except (*FINAL_ANSWERS, ConfigError, MemoryError):
             raise
         except Exception as error:  # aiohttp's, gcsfs's and others' are no OSError, and have no common name
@@ -104,16 +94,110 @@ def read_file(address: str, *, limit: int) -> bytes:
             time.sleep(waits.pop(0))
 
 
+class _StoreFile(io.RawIOBase):
+    """A file of a store; where an answer fails it is opened anew, and read on from the same place."""
+
+    def __init__(self, address: str) -> None:
+        """Open it.
+
+        Raises:
+            OSError, ConfigError: as `patiently`.
+        """
+        self._address = address
+        self._place = 0
+        self._file: Any = None
+        patiently(self._opened)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        data = patiently(lambda: self._fresh(lambda file: file.read(len(buffer))))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_CUR:
+            offset, whence = self._place + offset, os.SEEK_SET
+        if (offset, whence) != (self._place, os.SEEK_SET):  # a server without ranges takes no other
+            self._place = patiently(lambda: self._fresh(lambda file: file.seek(offset, whence)))
+        return self._place
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+
+    def _fresh(self, call: Callable[[Any], Answer]) -> Answer:
+        """The answer of the file, which is closed if it fails: what it has read of a broken answer is not known."""
+        try:
+            return call(self._opened())
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _opened(self) -> Any:
+        if self._file is None:
+            fs, path = open_store(self._address)
+            self._file = fs.open(path, "rb")
+            if self._place:
+                self._file.seek(self._place)
+        return self._file
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+def open_file(address: str) -> BinaryIO:
+    """A file open for reading from any place in it; what goes wrong while it is read is an OSError too.
+
+    Raises:
+        OSError: it cannot be opened.
+        ConfigError: the store cannot be opened.
+    """
+    if scheme_of(address) is None:
+        return Path(address).open("rb")
+    return cast(BinaryIO, io.BufferedReader(_StoreFile(address)))
+
+
+def read_file(address: str, *, limit: int) -> bytes:
+    """The first `limit` bytes of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: the store cannot be opened.
+    """
+    if scheme_of(address) is None:
+        with Path(address).open("rb") as file:
+            return file.read(limit)
+    fs, path = open_store(address)
+
+    def read() -> bytes:
+        with fs.open(path, "rb") as file:
+            return bytes(file.read(limit))
+
+    return patiently(read)
+
+
 def size_of(address: str) -> int:
     """Bytes of a file.
 
     Raises:
         OSError: it is not there.
+        ConfigError: the store cannot be opened.
     """
     if scheme_of(address) is None:
         return Path(address).stat().st_size
     fs, path = open_store(address)
-    return int(fs.size(path) or 0)
+    return int(patiently(lambda: fs.size(path)) or 0)
 
 
 class Folder:
@@ -135,7 +219,7 @@ class Folder:
         if self._fs is None:
             Path(self._path).mkdir(parents=True, exist_ok=True)
         else:
-            self._fs.makedirs(self._path, exist_ok=True)
+            self._ask(lambda: self._fs.makedirs(self._path, exist_ok=True))
 
     def place(self, name: str) -> str:
         """The address of a file in the folder."""
@@ -147,11 +231,15 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether a file is there."""
-        return Path(self._path, name).exists() if self._fs is None else bool(self._fs.exists(f"{self._path}/{name}"))
+        if self._fs is None:
+            return Path(self._path, name).exists()
+        return bool(self._ask(lambda: self._fs.exists(f"{self._path}/{name}")))
 
     def text(self, name: str) -> str | None:
         """What a small file says; None where there is none."""
-        return read_file(self.place(name), limit=1 << 20).decode("utf-8") if self.has(name) else None
+        if not self.has(name):
+            return None
+        return self._ask(lambda: read_file(self.place(name), limit=1 << 20)).decode("utf-8")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[str]:
@@ -163,7 +251,7 @@ class Folder:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "file"
                 yield str(path)
-                self._fs.put_file(str(path), f"{self._path}/{name}")  # an upload is not seen before it is complete
+                self._ask(lambda: self._fs.put_file(str(path), f"{self._path}/{name}"))  # not seen before it is whole
             return
         partial = Path(self._path) / f".{name}.{uuid.uuid4().hex[:12]}{PARTIAL_SUFFIX}"
         try:
@@ -199,14 +287,30 @@ class Folder:
         """Remove one file where it is there."""
         if self._fs is None:
             (Path(self._path) / name).unlink(missing_ok=True)
-        elif self._fs.exists(path := f"{self._path}/{name}"):
-            self._fs.rm_file(path)
+        elif self.has(name):
+            self._ask(lambda: self._fs.rm_file(f"{self._path}/{name}"))
 
     def _entries(self) -> list[str]:
         try:
             if self._fs is None:
                 return [path.name for path in Path(self._path).iterdir() if path.is_file()]
             self._fs.invalidate_cache()
-            return [entry["name"].rpartition("/")[2] for entry in self._fs.ls(self._path) if entry["type"] == "file"]
+            entries = self._ask(lambda: self._fs.ls(self._path))
+            return [entry["name"].rpartition("/")[2] for entry in entries if entry["type"] == "file"]
         except FileNotFoundError:
             return []
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        """What the store of the folder answers.
+
+        Raises:
+            DataError: it does not, and the job cannot go on now.
+            FileNotFoundError: what is asked for is not there.
+        """
+        try:
+            return patiently(call)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            cure = "check the address and your access, and go on with --resume"
+            raise DataError(f"{self.address}: the store fails ({error}): {cure}") from error
