@@ -1,0 +1,107 @@
+"""Pages of class balance and attention: what they say is what the records say."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.evaluation import metrics
+from mien.labels import FER7
+from mien.training import records
+from mien.training.records import Record
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def comparisons() -> Iterator[ModuleType]:
+    pytest.importorskip("matplotlib")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+        import comparisons  # noqa: PLC0415 - a script
+
+        yield comparisons
+    sys.modules.pop("comparisons")
+
+
+def run(name: str, right: tuple[int, ...], n: int = 100) -> Record:
+    """A record whose model recognises so many of `n` faces of each class, and calls the others happy (or sad)."""
+    table = json.loads((REPOSITORY / "results" / "runs" / "baseline.json").read_text())
+    confusion = np.diag(right)
+    for k, count in enumerate(right):
+        confusion[k, FER7.index("sad" if FER7[k] == "happy" else "happy")] += n - count
+    found: dict[str, Any] = table["metrics"]
+    scores = metrics.class_scores(confusion)
+    found["confusion"], found["n"] = confusion.tolist(), int(confusion.sum())
+    found["accuracy"] = float(np.trace(confusion) / confusion.sum())
+    found["accuracy_ci95"] = list(metrics.wilson_interval(int(np.trace(confusion)), found["n"]))
+    found["macro_f1"], found["macro"]["recall"] = scores.macro(scores.f1), scores.macro(scores.recall)
+    for k, label in enumerate(FER7):
+        found["per_class"][label] = {"recall": scores.recall[k], "precision": scores.precision[k]}
+    found["calibration"]["bins"], found["ece"] = [{"n": found["n"], "accuracy": 0.5, "confidence": 0.75}], 0.25
+    table.pop("format")
+    return Record(**{**deepcopy(table), "name": name, "history": tuple(table["history"])})
+
+
+def cells(text: str, start: str) -> list[list[str]]:
+    """The rows of Markdown tables that begin with `start`."""
+    rows = [line for line in text.splitlines() if line.startswith(f"| {start} |")]
+    return [[cell.strip() for cell in row.split("|")[2:-1]] for row in rows]
+
+
+def test_the_pages_hold_what_the_records_give(comparisons: ModuleType) -> None:
+    known = {one.name: one for one in records.read(REPOSITORY / "results" / "runs")}
+    for page, sections in comparisons.pages(known, REPOSITORY / "results" / "evaluation").items():
+        text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+        for name, expected in sections.items():
+            (found,) = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
+            assert found == expected, f"{page} is older than the records: python benchmarks/comparisons.py"
+
+
+def test_a_balanced_run_beside_the_plain_one(comparisons: ModuleType) -> None:
+    plain = run("baseline", (50, 0, 20, 100, 50, 50, 50))
+    balanced = run("baseline-balance-sampler", (40, 30, 40, 90, 40, 40, 40))
+    known = {one.name: one for one in (plain, balanced)}
+    text = comparisons.pages(known, REPOSITORY / "results" / "evaluation")["class-balance.md"]["baseline"]
+    figures, recalls, rare = cells(text, "sampler")
+    assert figures[1].startswith("45.71 (")
+    assert recalls == ["40.0", "30.0", "40.0", "90.0", "40.0", "40.0", "40.0"]
+    low, high = metrics.wilson_interval(30, 100)
+    assert rare[:2] == [f"30 of 100: 30.0 % ({100 * low:.0f} to {100 * high:.0f})", "100.0 of 30"]
+    assert cells(text, "none")[2][1] == "never said"
+    assert [row[0] for row in cells(text, "loss")] == ["not run"] * 3
+    (sentence,) = re.findall(r"^- .*", text, re.MULTILINE)  # of the only run that there is to compare
+    assert sentence.startswith("- **sampler** beside none: accuracy 0.0 points (")
+    assert sentence.endswith("can be chance), mean recall of the classes 0.0; found: disgust 30 of 100 faces (0), "
+                             "fear 40 of 100 faces (20).")  # fmt: skip
+
+
+def test_without_records_everything_but_the_packaged_models_is_not_run(comparisons: ModuleType) -> None:
+    pages = comparisons.pages({}, REPOSITORY / "results" / "evaluation")
+    text = "\n".join(part for sections in pages.values() for part in sections.values())
+    assert {row[0] for name in ("none", "cbam", "lhc") for row in cells(text, name)} == {"not run"}
+    assert "beside" not in text
+    for name in ("default", "baseline"):
+        accuracy = json.loads((REPOSITORY / "results" / "evaluation" / name / "metrics.json").read_text())["accuracy"]
+        assert any(f"{100 * accuracy:.2f} (" in " ".join(row) for row in cells(text, f"*packaged* {name}"))
+
+
+def test_interval_of_a_difference(comparisons: ModuleType) -> None:
+    """Newcombe's own example: 56 of 70 and 48 of 80 differ by 0.2, from 0.0524 to 0.3339."""
+    first, second = (
+        {"accuracy": x / n, "accuracy_ci95": metrics.wilson_interval(x, n)} for x, n in ((48, 80), (56, 70))
+    )
+    assert comparisons.difference(first, second) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+def test_pictures_are_drawn_with_runs_missing(comparisons: ModuleType, tmp_path: Path) -> None:
+    entry = comparisons.Entry
+    comparisons.draw({"a": [entry("none", run("baseline", (50,) * 7).metrics), entry("cbam")]}, tmp_path / "picture")
+    assert {path.name for path in tmp_path.iterdir()} == {"picture.png", "picture.svg"}
