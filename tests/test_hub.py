@@ -185,3 +185,21 @@ def test_home(monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[st
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(hub.sys, "platform", platform)
     assert hub.home() == Path(expected)
+
+
+@pytest.mark.parametrize(("name", "trained"), [
+    pytest.param("runs", True, id="folder of a run"),
+    pytest.param("best.pt", True, id="checkpoint"),
+    pytest.param("default.safetensors", True, id="weights"),
+    pytest.param("model.onnx", False, id="what serves"),
+])  # fmt: skip
+def test_what_torch_opens(tmp_path: Path, name: str, trained: bool) -> None:
+    (tmp_path / "runs").mkdir()
+    assert hub.is_trained(tmp_path / name) is trained
+
+
+def test_a_name_goes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "default").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not hub.is_trained(hub.resolve("default"))
+    assert hub.is_trained(hub.resolve("./default"))

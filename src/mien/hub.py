@@ -27,6 +27,7 @@ _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 PACKAGED = Path(__file__).parent / "weights"
+TRAINED = (".pt", ".ckpt", ".safetensors")  # endings of what torch opens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +113,11 @@ def _fetched(name: str, remote: Remote, progress: Progress | None) -> Path:
         raise DownloadError(
             f"{name} is needed and is not in the cache: {error}; or put the file at {path} by hand"
         ) from error
+
+
+def is_trained(path: Path) -> bool:
+    """Whether `path` is what training leaves, which torch opens: a run's folder, a checkpoint, a file of weights."""
+    return path.is_dir() or path.suffix in TRAINED
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mien.cli.explain_output import OUTPUTS, show, write
-from mien.cli.opened import CHECKPOINTS
 from mien.cli.options import DetectorName, DetectorOption
 from mien.cli.predict import complain
 from mien.cli.progress import Bar
@@ -139,10 +138,9 @@ def _load(name: str, finder: "Detector", seed: int) -> _Model:
     from mien.pipeline import Analyzer
     from mien.runtime.predictor import Predictor
 
-    path = Path(name)
-    if path.is_dir() or path.suffix in CHECKPOINTS:
-        return _load_run(path, finder, seed)
     file = hub.resolve(name)
+    if hub.is_trained(file):
+        return _load_run(file, finder, seed)
     predictor = Predictor(file)
 
     def cascade() -> "Iterator[tuple[str, Predictor]]":

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from mien.bundle import ModelSpec
     from mien.evaluation.tta import Predict
 
-CHECKPOINTS = (".pt", ".ckpt")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
@@ -30,13 +28,13 @@ def open_model(name_or_path: str) -> Opened:
         ModelError: there is no such model, or it is damaged.
         MissingExtraError: a run or checkpoint needs torch.
     """
-    path = Path(name_or_path)
-    if path.is_dir() or path.suffix in CHECKPOINTS:
-        return _open_run(path)
     from mien import hub
-    from mien.runtime.predictor import Predictor
 
     file = hub.resolve(name_or_path)
+    if hub.is_trained(file):
+        return _open_run(file)
+    from mien.runtime.predictor import Predictor
+
     predictor = Predictor(file)
     return Opened(predictor.spec, predictor.predict, {**predictor.info.to_dict(), "file": file.name})
 

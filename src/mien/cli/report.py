@@ -7,12 +7,13 @@ import typer
 
 from mien.cli.evaluate import counting
 from mien.cli.labelled import Labelled, load_labelled
-from mien.cli.opened import CHECKPOINTS, Opened, names_of, open_model
-from mien.cli.options import SplitName, SplitOption
+from mien.cli.opened import Opened, names_of, open_model
+from mien.cli.options import SplitName, SplitOption, TtaName, TtaOption
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from mien.evaluation.report import History, Subject
+    from mien.evaluation.tta import Tta
 
 
 def command(
@@ -28,6 +29,11 @@ def command(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the page and its parts go.", show_default=False)
     ],
     split: SplitOption = SplitName.VALIDATION,
+    tta: TtaOption = TtaName.NONE,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Images to leave out, as `mien data audit` lists them.", show_default=False),
+    ] = None,
     faces: Annotated[
         bool,
         typer.Option("--faces/--no-faces", help="Show faces of the data set; without them a page can be published."),
@@ -44,16 +50,16 @@ def command(
     from mien.evaluation.report import write_report
 
     models = [open_model(run) for run in runs]
-    labelled = load_labelled(models[0], data, split.value, detector=None, count=counting)
-    names = names_of(runs, models)
-    subjects = [_subject(*one, labelled, batch_size) for one in zip(runs, names, models, strict=True)]
+    labelled = load_labelled(models[0], data, split.value, detector=None, count=counting, exclude=exclude)
+    named = zip(runs, names_of(runs, models), models, strict=True)
+    subjects = [_subject(*one, labelled, tta.value, batch_size) for one in named]
     try:
         with Bar("drawing") as bar:
             page = write_report(
                 subjects,
                 labelled.split.images,
                 output,
-                about=labelled.about,
+                about={**labelled.about, "tta": tta.value},
                 show_faces=faces,
                 progress=bar.update,
             )
@@ -64,32 +70,37 @@ def command(
         raise typer.Exit(1)
 
 
-def _subject(run: str, name: str, opened: Opened, faces: Labelled, batch_size: int) -> "Subject":
+def _subject(  # noqa: PLR0913 - what was typed, and what it stands for
+    run: str, name: str, opened: Opened, faces: Labelled, tta: "Tta", batch_size: int
+) -> "Subject":
     """The model's answers about the faces, and how it was trained where that is known."""
     from dataclasses import replace
 
-    from mien import __version__
+    from mien import __version__, hub
     from mien.evaluation import evaluate as ev
     from mien.evaluation.report import Subject
 
     spec = opened.spec
     images = ev.renumber(faces.split, faces.labels, spec.labels)
     with counting(f"evaluating {name}", len(images)) as advance:
-        found = ev.evaluate(opened.predict, images, labels=spec.labels, batch_size=batch_size, progress=advance)
-    about = {"tta": "none", "model": opened.about, "data": faces.about, "version": __version__}
+        found = ev.evaluate(
+            opened.predict, images, labels=spec.labels, tta=tta, batch_size=batch_size, progress=advance
+        )
+    about = {"tta": tta, "model": opened.about, "data": faces.about, "version": __version__}
     twins = None if faces.training is None else ev.find_twins(images.images, faces.training.images)
     evaluation = replace(found, threshold=spec.threshold, twins=twins, about=about)
-    history, why = _history(Path(run))
+    history, why = _history(hub.resolve(run))
     return Subject(name, evaluation, temperature=spec.temperature, history=history, no_history=why)
 
 
 def _history(path: Path) -> "tuple[History | None, str]":
     """The epochs of a run or checkpoint, or why there are none."""
+    from mien import hub
     from mien.evaluation.report.history import history_of, read_history
 
     if path.is_dir():
         return read_history(path), "the run has finished no epoch"
-    if path.suffix in CHECKPOINTS:
+    if hub.is_trained(path) and path.suffix != ".safetensors":
         from mien.training import checkpoint
 
         state = checkpoint.load(path)

@@ -15,7 +15,7 @@ from mien.export import onnx as graphs
 from mien.export.exporter import Faces
 from mien.models.ensemble import joint_spec
 from mien.models.ensemble_onnx import merge
-from mien.training import checkpoint, run
+from mien.training import run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +44,10 @@ def read_member(source: str) -> Member:
         ModelError: it is missing, damaged, or was not made by mien.
     """
     path = hub.resolve(source)
-    if path.suffix != ".onnx":
+    if hub.is_trained(path):
         model, spec = run.load_model(path)
         graph, spec = graphs.build(model, spec)
-        return Member(graph, spec, hub.sha256_of(checkpoint.kept(path) if path.is_dir() else path))
+        return Member(graph, spec, hub.sha256_of(run.file_of(path)))
     try:
         graph = onnx.load(path)
     except Exception as error:  # protobuf raises its own kinds

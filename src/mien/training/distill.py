@@ -11,7 +11,7 @@ from mien import hub
 from mien.bundle import ModelSpec
 from mien.errors import ConfigError
 from mien.models.pixels import fit_to, normalise
-from mien.training import checkpoint, run
+from mien.training import run
 
 Logits = Callable[[Tensor], Tensor]
 """Network input (N, C, h, w) to logits (N, K) on the same device."""
@@ -71,7 +71,7 @@ def load(sources: Sequence[str], *, temperature: float) -> Teachers:
 
 def _member(source: str) -> Member:
     path = hub.resolve(source)
-    if path.suffix == ".onnx":
+    if not hub.is_trained(path):
         from mien.runtime.predictor import read_spec  # noqa: PLC0415 - other teachers need no ONNX Runtime
         from mien.runtime.session import create_session  # noqa: PLC0415
 
@@ -84,8 +84,7 @@ def _member(source: str) -> Member:
 
         return Member(spec, logits, hub.sha256_of(path))
     model, spec = run.load_model(path)
-    file = checkpoint.kept(path) if path.is_dir() else path
-    return Member(spec, _on_device_of_input(model), hub.sha256_of(file))
+    return Member(spec, _on_device_of_input(model), hub.sha256_of(run.file_of(path)))
 
 
 def _on_device_of_input(model: nn.Module) -> Logits:

@@ -188,13 +188,17 @@ def load_start(name: str) -> Start:
     Raises:
         ModelError: there are none, or they are damaged.
     """
-    path = Path(name)
-    if not path.exists():
-        path = hub.resolve(name).with_suffix(".safetensors")
-    if path.suffix == ".safetensors":
-        return _read_weights(path, name)
-    state = checkpoint.load(checkpoint.kept(path) if path.is_dir() else path)
-    return Start(name, state.about, state.weights)
+    path = hub.resolve(name)
+    return _read_start(path if hub.is_trained(path) else path.with_suffix(".safetensors"), name)
+
+
+def file_of(path: Path) -> Path:
+    """The file that a run folder stands for, which is the last or the best checkpoint; of a file, itself.
+
+    Raises:
+        ModelError: the folder is no run.
+    """
+    return checkpoint.kept(path) if path.is_dir() else path
 
 
 def save_weights(run: Path, path: Path) -> None:
@@ -210,6 +214,13 @@ def save_weights(run: Path, path: Path) -> None:
     }
     about = {"mien": json.dumps(dict(start.about), ensure_ascii=False)}
     write_whole(path, safetensors.torch.save(halved, about))
+
+
+def _read_start(path: Path, name: str) -> Start:
+    if path.suffix == ".safetensors":
+        return _read_weights(path, name)
+    state = checkpoint.load(file_of(path))
+    return Start(name, state.about, state.weights)
 
 
 def _read_weights(path: Path, name: str) -> Start:
@@ -248,7 +259,7 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
     Raises:
         ModelError: there is no such checkpoint, or it is damaged.
     """
-    start = load_start(str(run))
+    start = _read_start(run, str(run)) if run.exists() else load_start(str(run))
     about = start.about
     recipe = recipes.from_dict(about["recipe"], source=str(run))
     labels = tuple(about["labels"])
