@@ -225,7 +225,7 @@ def draw(groups: Mapping[str, Sequence[Entry]], path: Path) -> None:
     """Recall by class, a panel a group and a mark a run, as PNG and SVG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    figure = Figure(figsize=(5.0 * len(groups), 5.2), dpi=plots.DPI, layout="constrained")
+    figure = Figure(figsize=(6.2 * len(groups), 5.2), dpi=plots.DPI, layout="constrained")
     for axes, (title, entries) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
         _panel(axes, entries)
         axes.set_title(title)

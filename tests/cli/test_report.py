@@ -59,6 +59,23 @@ def test_a_run_and_a_file_side_by_side(
     assert json.loads(evaluated.out)["confusion"] == tiny["metrics"]["confusion"]
 
 
+def test_views_and_exclusions_are_those_of_evaluate(
+    mien_command: Command, tiny_onnx: Path, small: Path, tmp_path: Path
+) -> None:
+    names = packed.load(small, only=("validation",)).split("validation").names
+    (tmp_path / "out.txt").write_text(f"validation\t{names[0]}\nvalidation\t{names[3]}\n")
+    common = (tiny_onnx, "--data", small, "--tta", "flip", "--exclude", tmp_path / "out.txt")
+    done = mien_command("report", *common, "--output", tmp_path / "out")
+    assert done.code == 0, done.err
+    (found,) = json.loads((tmp_path / "out" / "report.json").read_text())["models"]
+    evaluated = json.loads(mien_command("evaluate", *common, "--format", "json").out)
+    for key in ("n", "confusion", "log_loss", "tta", "data"):
+        assert found["metrics"][key] == evaluated[key], key
+    assert found["metrics"]["n"] == len(names) - 2
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "without 2 that a list of exclusions names, answers averaged over 2 views of each face" in page
+
+
 def test_robustness_of_two_models_in_one_call(
     mien_command: Command, tiny_onnx: Path, small: Path, tmp_path: Path
 ) -> None:

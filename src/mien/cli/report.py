@@ -70,7 +70,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _subject(  # noqa: PLR0913 - what was typed, and what it stands for
+def _subject(
     run: str, name: str, opened: Opened, faces: Labelled, tta: "Tta", batch_size: int
 ) -> "Subject":
     """The model's answers about the faces, and how it was trained where that is known."""

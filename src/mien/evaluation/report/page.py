@@ -14,6 +14,7 @@ from mien.evaluation import metrics
 from mien.evaluation.report import tables
 from mien.evaluation.report.faces import FaceNote, Sheet, data_uri
 from mien.evaluation.report.subject import Subject
+from mien.evaluation.tta import VIEWS
 
 if TYPE_CHECKING:
     from mien.evaluation.report.writer import Content
@@ -54,6 +55,10 @@ def _svg(path: Path) -> str:
 def _data(about: Mapping[str, Any], n: int) -> str:
     """What was measured on, in a line."""
     parts = [f"{n:,} faces", *(str(about[key]) for key in ("source", "split") if about.get(key))]
+    if about.get("n_excluded"):
+        parts.append(f"without {about['n_excluded']:,} that a list of exclusions names")
+    if (views := VIEWS[about.get("tta", "none")]) > 1:
+        parts.append(f"answers averaged over {views} views of each face")
     return ", ".join(parts)
 
 
