@@ -51,17 +51,23 @@ def write(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("docs/results.md"),
     records: RecordsOption = RECORDS,
 ) -> None:
-    """Write the page of figures from the records; a recipe without a record is `not run`."""
+    """Write the page of figures and its learning curves from the records; a recipe without a record is `not run`."""
     from mien.errors import ConfigError, require
 
     require("torch", "train")
+    from mien.evaluation import plots
+    from mien.training import curves, results
     from mien.training import records as kept
-    from mien.training import results
 
-    text = results.markdown(kept.read(records))
+    found = kept.read(records)
+    pictures = output.parent / "images"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        output.write_text(results.markdown(found), encoding="utf-8")
+        if any(record.history for record in found):
+            pictures.mkdir(exist_ok=True)
+            for what in ("accuracy", "loss"):
+                plots.save(curves.curves_figure(results.ranked(found), what), pictures / f"results-{what}")
     except OSError as error:
         raise ConfigError(f"{output}: cannot write it: {error.strerror or error}") from error
     typer.echo(output)

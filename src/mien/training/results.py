@@ -25,6 +25,16 @@ TAUGHT = {"student": "runs/resnet50", "baseline-distilled": "default", "baseline
 BEGUN = {"finetune": "default", "baseline-improved": "runs/baseline-distilled"}
 """Recipes that go on with a model, each with the one that it is given here."""
 
+CURVES = """## Learning curves
+
+Training figures are those of the augmented faces as they went by, under the recipe's own loss (with softened, mixed or
+taught targets it does not compare with the validation loss); validation is PublicTest, untouched.
+
+![Accuracy of training and validation by epoch, a panel a run](images/results-accuracy.png)
+
+![Loss of training and validation by epoch, a panel a run](images/results-loss.png)
+"""
+
 HEAD = """<!-- written by `mien results write` from the records in results/runs: do not edit -->
 # Results
 
@@ -89,11 +99,13 @@ def origin(record: Record) -> Origin:
 
 def markdown(records: Sequence[Record]) -> str:
     """The page: runs on PublicTest beside the case study, runs on other faces, and what was not run."""
-    public = sorted((one for one in records if one.on_public_test), key=lambda one: -one.metrics["accuracy"])
+    public = [one for one in ranked(records) if one.on_public_test]
     others = [one for one in records if not one.on_public_test]
     parts = [HEAD, "## On PublicTest\n", _figures(public, case_study=True), MEANING]
     if public:
         parts += ["## Plain and balanced\n", _balance(public)]
+    if any(one.history for one in records):
+        parts += [CURVES]
     if others:
         parts += ["## On other validation faces\n", _figures(others, case_study=False)]
     if records:
@@ -102,6 +114,11 @@ def markdown(records: Sequence[Record]) -> str:
         rows = [(f"`{name}`", _standing(name, records), f"`{command}`") for name, command in waiting.items()]
         parts += ["## Not run\n", NOTE_NOT_RUN, _table(("recipe", "figures", "command that runs it"), rows)]
     return "\n".join(parts)
+
+
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """The most accurate first."""
+    return sorted(records, key=lambda one: -one.metrics["accuracy"])
 
 
 def not_run(records: Sequence[Record]) -> dict[str, str]:
