@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -176,6 +179,27 @@ def test_what_cannot_be_done(video: Run, film: Path, arguments: list[str], messa
     assert message in run.err
     assert run.err.count("\n") == 1
     assert run.out == ""
+
+
+class Plain(SimpleHTTPRequestHandler):
+    """A server that cannot begin in the middle of a file."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_cannot_jump_to_the_index_of_a_film(video: Run, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = lambda _: rng.integers(0, 256, (96, 128, 3), np.uint8)  # noqa: E731 - does not shrink
+    size = write_film(tmp_path / "film.mp4", [0.04 * n for n in range(40)], picture=noise).stat().st_size
+    assert size > 200_000, "FFmpeg holds less than the film"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Plain, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        run = video(f"http://127.0.0.1:{server.server_port}/film.mp4")
+        server.shutdown()
+    assert run.code == 2
+    assert run.err.endswith(", and no frame came before: download it, and name the file\n")
+    assert run.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

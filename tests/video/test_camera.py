@@ -78,10 +78,19 @@ def test_missing_at_first_it_is_waited_for_with_one_sentence() -> None:
     assert said[1] == "camera 7 is there"
 
 
-def test_never_there() -> None:
-    camera = Camera(7, wait_s=0.05, open_capture=opener([Plug(None)]))
-    with pytest.raises(VideoError, match="camera 7"):
+@pytest.mark.parametrize(
+    ("wait_s", "sentences", "error"),
+    [
+        pytest.param(0.05, 1, "camera 7 did not come in 0.05 s", id="after a wait, whose reason was said"),
+        pytest.param(0.0, 0, "camera 7 (is missing|cannot be opened)", id="at once"),
+    ],
+)
+def test_never_there(wait_s: float, sentences: int, error: str) -> None:
+    said: list[str] = []
+    camera = Camera(7, wait_s=wait_s, notify=said.append, open_capture=opener([Plug(None)]))
+    with pytest.raises(VideoError, match=error):
         list(camera)
+    assert len(said) == sentences
 
 
 def test_never_back() -> None:

@@ -189,11 +189,15 @@ def _follow(
 
 
 def _no_frames(source: "FrameSource", options: "SourceOptions") -> str:
+    from mien.video.film import is_address
+
     name = source.info.name
     if source.broken:
         return f"{name}: none of its {source.broken} frames can be decoded: copy or download it again"
     if source.fault:
-        return f"{name}: {source.fault}, and no frame came before: copy or download it again"
+        # a server without ranges cannot send a film whose index is at its end
+        cure = "download it, and name the file" if is_address(name) else "copy or download it again"
+        return f"{name}: {source.fault}, and no frame came before: {cure}"
     if options.start_s > 0:
         return f"{name}: there is no frame after {options.start_s:g} s: choose an earlier --start"
     return f"{name}: there is no frame in it: is it a film?"

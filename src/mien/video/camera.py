@@ -97,7 +97,8 @@ class Camera(ClosedAfterUse):
             gone = f"{self.info.name} gives no more pictures: going on when it is back"
             self._pause(self._why_missing() if began_s is None else gone)
         if began_s is None and not self._closed.is_set():
-            raise VideoError(self._why_missing())
+            waited = f"{self.info.name} did not come in {self._wait_s:g} s"
+            raise VideoError(waited if self._said else self._why_missing())
 
     def stop(self) -> None:
         """End the iteration, from any thread; also the wait for a camera."""
