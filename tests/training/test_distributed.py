@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.training.conftest import MakeEngine
 
 from mien.errors import ConfigError
 from mien.training import checkpoint, distributed
@@ -53,6 +54,23 @@ def test_the_history_counts_all_processes(runs: dict[int, Path]) -> None:
     for ours, theirs in zip(one, two, strict=True):
         assert theirs["train_loss"] == pytest.approx(ours["train_loss"], abs=1e-5)
         assert theirs["train_accuracy"] == pytest.approx(ours["train_accuracy"], abs=1e-9)
+
+
+def test_sums_of_an_unfinished_epoch_are_those_of_all(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes stop inside an epoch and go on: rank 0 keeps what both had, rank 1 begins with nothing."""
+    engine = make_engine()
+    engine.sums = {"loss": 1.5, "correct": 2.0, "n": 3.0}
+    theirs = torch.tensor([0.5, 1.0, 4.0], dtype=torch.float64)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda values: values.add_(theirs))
+    engine.world = World(rank=0, size=2)
+    state = engine.state()
+    assert state.sums == {"loss": 2.0, "correct": 3.0, "n": 7.0}
+    assert engine.sums["n"] == 3.0
+    engine.restore(state)
+    assert engine.sums == state.sums
+    engine.world = World(rank=1, size=2)
+    engine.restore(state)
+    assert engine.sums == {"loss": 0.0, "correct": 0.0, "n": 0.0}
 
 
 def test_slices_cover_a_batch_once() -> None:

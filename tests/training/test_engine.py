@@ -71,6 +71,109 @@ def test_a_batch_in_pieces_has_the_same_gradient(make_engine: MakeEngine, tmp_pa
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
+def test_a_sharpened_step_is_made_with_the_gradient_up_the_hill(make_engine: MakeEngine, tmp_path: Path) -> None:
+    """SAM of Foret et al. 2021 by hand: climb rho along the gradient, take the gradient there, step from below."""
+    fixed = {
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "lr": 0.1,
+        "dropout": 0.0,
+        "schedule": "constant",
+    }
+    ours = make_engine(output=tmp_path / "sam", sam_rho=0.05, **fixed)
+    hand = make_engine(output=tmp_path / "hand", **fixed)
+    rows = torch.arange(32)
+    for engine in (ours, hand):
+        engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+        engine.model.train()
+    ours.train_step(rows)
+    hand.backward(rows)
+    before = {name: p.detach().clone() for name, p in hand.model.named_parameters()}
+    slopes = {name: p.grad.clone() for name, p in hand.model.named_parameters() if p.grad is not None}
+    length = torch.cat([slope.flatten() for slope in slopes.values()]).norm()
+    for name, parameter in hand.model.named_parameters():
+        parameter.data += 0.05 * slopes[name] / length
+    hand.backward(rows)
+    moved = 0.0
+    for name, parameter in hand.model.named_parameters():
+        assert parameter.grad is not None
+        expected = before[name] - 0.1 * parameter.grad
+        torch.testing.assert_close(ours.model.get_parameter(name).data, expected, atol=1e-6, rtol=1e-4)
+        moved = max(moved, float((parameter.grad - slopes[name]).abs().max()))
+    assert moved > 1e-5  # the gradient there is another one
+    assert ours.sums["n"] == 32  # the second pass is not counted
+
+
+def test_plateau_lowers_the_rate_of_a_run(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"schedule": "plateau", "plateau_patience": 1, "plateau_factor": 0.5, "lr": 0.01}
+    engine = make_engine(epochs=4, batch_size=140, **settings)
+    accuracies = iter([0.5, 0.5, 0.6, 0.6])
+    monkeypatch.setattr(type(engine), "validate", lambda _: {"loss": 1.0, "accuracy": next(accuracies)})
+    engine.run()
+    assert [row["lr"] for row in engine.history] == pytest.approx([0.01, 0.01, 0.005, 0.005])
+
+
+def test_layers_learn_at_their_own_rates(make_engine: MakeEngine) -> None:
+    engine = make_engine(layer_decay=0.5, epochs=1, batch_size=140, schedule="onecycle", lr=0.01)
+    engine.run()  # one step: one-cycle starts at 4 % of the rate
+    rates = sorted({group["lr"] for group in engine.optimizer.param_groups}, reverse=True)
+    blocks = len(rates)
+    assert blocks > 3
+    assert rates == pytest.approx([0.01 * 0.04 * 0.5**depth for depth in range(blocks)])
+
+
+@pytest.mark.parametrize(("settings", "wrapped"), [
+    pytest.param({"precision": "fp16"}, torch.float16, id="fp16"),
+    pytest.param({"precision": "bf16"}, torch.bfloat16, id="bf16"),
+    pytest.param({"precision": "fp32"}, torch.float32, id="fp32"),
+])  # fmt: skip
+def test_autocast_computes_in_its_precision(
+    make_engine: MakeEngine, settings: dict[str, object], wrapped: torch.dtype
+) -> None:
+    engine = make_engine(epochs=1, batch_size=70, **settings)
+    seen = set()
+    engine.model[0].register_forward_hook(lambda *found: seen.add(found[-1].dtype))  # type: ignore[index, operator]
+    engine.run()
+    assert seen == {wrapped}
+    assert all(parameter.dtype == torch.float32 for parameter in engine.model.parameters())
+
+
+@pytest.mark.parametrize("settings", [{"gradient_clip": 0.5}, {"sam_rho": 0.05}], ids=["clipped", "SAM"])
+def test_scaling_the_loss_changes_no_step(make_engine: MakeEngine, tmp_path: Path, settings: dict[str, object]) -> None:
+    """fp16's loss scaling, here in fp32 where it must be exact: clipping and climbing see unscaled lengths."""
+    plain, scaled = (
+        make_engine(output=tmp_path / name, optimizer="sgd", lr=0.1, epochs=1, batch_size=70, dropout=0.0, **settings)
+        for name in ("plain", "scaled")
+    )
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
+    plain.run()
+    scaled.run()
+    assert equal_weights(plain, scaled, atol=1e-6)
+
+
+def test_compiled_training_is_the_same_training(
+    make_engine: MakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a C++ compiler: the graph is captured and differentiated ahead of time, and run by torch itself."""
+    compiled, real = [], torch.compile
+
+    def traced(network: torch.nn.Module) -> object:
+        compiled.append(network)
+        return real(network, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    plain, quick = (
+        make_engine(output=tmp_path / str(on), epochs=1, batch_size=70, optimizer="sgd", dropout=0.0, compile=on)
+        for on in (False, True)
+    )
+    plain.run()
+    quick.run()
+    assert compiled == [quick.model]
+    assert equal_weights(plain, quick, atol=1e-5)
+    assert run.load_model(tmp_path / "True")[1].labels  # its checkpoint is that of the plain network
+
+
 def test_balanced_sampling_draws_every_class_equally_often(make_engine: MakeEngine) -> None:
     engine = make_engine(balance="sampler")
     engine.train = replace(engine.train, labels=torch.tensor([0] * 126 + [1] * 14))

@@ -32,7 +32,10 @@ class Reporter(Protocol):
     """Who is told how a run goes; only rank 0 reports."""
 
     def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
-        """A step of an epoch is done; `loss` is the epoch's mean so far, `images` what the step held."""
+        """A step of an epoch is done; `images` is what it held, in all processes.
+
+        `loss` is the epoch's mean so far over the images of rank 0; `epoch` is told that of all processes.
+        """
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """An epoch is done: its row of the history."""
@@ -107,7 +110,7 @@ class Engine:
                 self.train_step(rows)
                 self.step += 1
                 if self.reporter and self.world.writes:
-                    loss = self.sums["loss"] / self.sums["n"]
+                    loss = self.sums["loss"] / max(self.sums["n"], 1)  # a batch of 1 is another process' work
                     self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=len(rows))
                 every = self.recipe.checkpoint_steps
                 if every and self.step % every == 0 and index + 1 < self.steps_per_epoch:
@@ -220,11 +223,7 @@ class Engine:
 
     def finish_epoch(self, epoch: int, started: float) -> None:
         """Validate, write the history's row and the checkpoints."""
-        sums = torch.tensor([self.sums["loss"], self.sums["correct"], self.sums["n"]], dtype=torch.float64)
-        if self.world.size > 1:
-            sums = sums.to(self.world.device, torch.float32 if self.world.device.type == "mps" else torch.float64)
-            distributed.all_reduce(sums)
-        loss, correct, n = sums.tolist()
+        loss, correct, n = self._all_sums().values()
         trained = time.perf_counter() - started
         found = self._agreed(self.validate())
         row = {
@@ -264,6 +263,15 @@ class Engine:
         model.train(was_training)
         return {"loss": loss / len(self.validation), "accuracy": correct / len(self.validation)}
 
+    def _all_sums(self) -> dict[str, float]:
+        """`sums` over all processes."""
+        if self.world.size == 1:
+            return dict(self.sums)
+        device = self.world.device if self.world.device.type == "cuda" else "cpu"  # NCCL adds there, gloo here
+        values = torch.tensor(list(self.sums.values()), dtype=torch.float64, device=device)
+        distributed.all_reduce(values)
+        return dict(zip(self.sums, values.tolist(), strict=True))
+
     def _agreed(self, found: dict[str, float]) -> dict[str, float]:
         """Rank 0's figures for all: batch-norm statistics differ, and the plateau must fall everywhere at once."""
         if self.world.size == 1:
@@ -273,13 +281,14 @@ class Engine:
         return dict(zip(found, values.tolist(), strict=True))
 
     def checkpoint(self, *, better: bool) -> None:
-        """Hand the state to `save`, on rank 0."""
+        """Hand the state to `save`, on rank 0; every process must come here."""
+        state = self.state()
         if self.save and self.world.writes:
-            self.save(self.state(), better)
+            self.save(state, better)
         self.world.wait()
 
     def state(self) -> Checkpoint:
-        """Everything that going on needs."""
+        """Everything that going on needs; every process must ask for it, since the sums are those of all."""
         return Checkpoint(
             about=dict(self.about),
             model=self.model.state_dict(),
@@ -289,7 +298,7 @@ class Engine:
             plateau=self.plateau.state_dict(),
             epoch=self.epoch,
             step=self.step,
-            sums=dict(self.sums),
+            sums=self._all_sums(),
             best=self.best,
             history=list(self.history),
         )
@@ -303,7 +312,9 @@ class Engine:
         self.scaler.load_state_dict(dict(state.scaler))
         self.plateau.load_state_dict(dict(state.plateau))
         self.epoch, self.step, self.best = state.epoch, state.step, state.best
-        self.sums, self.history = dict(state.sums), list(state.history)
+        self.history = list(state.history)
+        mine = self.world.rank == 0  # the sums are of all processes, so one alone goes on with them
+        self.sums = {name: value if mine else 0.0 for name, value in state.sums.items()}
 
     def _input(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.spec)
