@@ -98,6 +98,10 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
         raise ModelError(
             "the weights of centerface are missing from this installation: run `pip install` of mien again"
         )
+    if name == "ensemble":
+        raise ModelError(
+            "an ensemble is made of models first: `mien ensemble MEMBERS... ensemble.onnx`; name that file"
+        )
     names = ", ".join([*packaged(), *sorted(REMOTE)])
     raise ModelError(f"{name!r} is neither a file nor a name that mien knows: use a path or one of {names}")
 

@@ -1,5 +1,6 @@
 """`mien ensemble` and `mien distill` from the command line."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from tests.drawing import draw_split
 from typer.testing import CliRunner
 
 from mien import cli
-from mien.errors import ConfigError, ModelError
+from mien.errors import ConfigError, MienError, ModelError
 from mien.runtime.predictor import Predictor
 from mien.training import run
 
@@ -68,6 +69,29 @@ def test_calibrated_on_validation(tiny_onnx: Path, cartoon_dataset: Path, tmp_pa
     result = runner.invoke(cli.app, arguments, catch_exceptions=False)
     assert "validation accuracy" in result.stdout
     assert Predictor(out).spec.metrics["n"] == 70
+    arguments = ["evaluate", str(out), "--data", str(cartoon_dataset), "--format", "json"]
+    evaluated = json.loads(runner.invoke(cli.app, arguments, catch_exceptions=False).stdout)
+    assert evaluated["accuracy"] == Predictor(out).spec.metrics["accuracy"]
+
+
+@pytest.mark.parametrize("arguments", [
+    pytest.param(["evaluate", "ensemble", "--data", "."], id="evaluate"),
+    pytest.param(["predict", "face.png", "--model", "ensemble"], id="predict"),
+    pytest.param(["export", "ensemble", "out.onnx"], id="export"),
+    pytest.param(["train", "ensemble", "--data", ".", "--output", "run"], id="train"),
+])  # fmt: skip
+def test_its_name_alone_says_how_to_make_one(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: CliRunner
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "face.png").write_bytes(b"")
+    with pytest.raises(MienError, match=r"mien ensemble MEMBERS\.\.\. ensemble\.onnx"):
+        runner.invoke(cli.app, arguments, catch_exceptions=False)
+
+
+def test_a_file_that_serves_is_no_run(tiny_onnx: Path, tmp_path: Path, runner: CliRunner) -> None:
+    with pytest.raises(ModelError, match="is what serves already: name the run"):
+        runner.invoke(cli.app, ["export", str(tiny_onnx), str(tmp_path / "again.onnx")], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,11 @@ NETWORK = {
 
 
 def test_a_network_in_table_and_info(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "_networks", lambda: [NETWORK])
     monkeypatch.setattr(verb, "find_spec", lambda name: name)
-    *_, heads, row = mien_command("models").out.splitlines()
+    monkeypatch.setattr(verb, "_networks", lambda: [NETWORK, verb._ensemble()])
+    *_, heads, row, joined = mien_command("models").out.splitlines()
+    assert joined.startswith("ensemble  its members'  their sum  48 x 48 grey")
+    assert joined.endswith("mien ensemble MEMBERS... ensemble.onnx")
     assert heads.split() == [
         "network",
         "parameters",

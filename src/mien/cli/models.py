@@ -51,7 +51,7 @@ def list_models(
     if networks:
         typer.echo()
         _print_table([NETWORK_HEADS, *(_network_row(entry) for entry in networks)])
-        typer.echo("mien: timm:NAME trains any network of timm; `mien ensemble` joins models into one", err=True)
+        typer.echo("mien: timm:NAME trains any network of timm", err=True)
     elif not installed:
         typer.echo("mien: the networks that can be trained need: pip install 'mien[train]'", err=True)
 
@@ -165,7 +165,26 @@ def _networks() -> list[dict[str, Any]]:
         about = {"input": asdict(entry.input), "pretrained": list(entry.pretrained), "figure": entry.figure}
         about |= {"licence": entry.licence, "source": entry.source, "summary": entry.summary}
         entries.append({"name": name, "kind": "network", **sizes, **about})
-    return entries
+    return [*entries, _ensemble()]
+
+
+def _ensemble() -> dict[str, Any]:
+    """The entry of what `mien ensemble` makes: sizes, starts and licence are those of its members."""
+    from mien.models.ensemble import ENSEMBLE_INPUT
+    from mien.models.registry import ENSEMBLE
+
+    return {
+        "name": ENSEMBLE,
+        "kind": "network",
+        "parameters": None,
+        "macs": None,
+        "input": asdict(ENSEMBLE_INPUT),
+        "pretrained": ["runs", ".onnx files"],
+        "figure": "",
+        "licence": "its members'",
+        "source": "weighted mean of probabilities: mien ensemble MEMBERS... ensemble.onnx",
+        "summary": "Runs and .onnx files as one .onnx file, which is evaluated, served and exported as any other.",
+    }
 
 
 def _file_row(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -182,7 +201,9 @@ def _file_row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _network_row(entry: dict[str, Any]) -> tuple[str, ...]:
-    sizes = (f"{entry['parameters']:,}", f"{entry['macs'] / 1e6:,.1f} M")
+    sizes = ("its members'", "their sum")
+    if entry["macs"] is not None:
+        sizes = (f"{entry['parameters']:,}", f"{entry['macs'] / 1e6:,.1f} M")
     starts = ", ".join(entry["pretrained"]) or "none"
     about = (_geometry(entry["input"]), starts, entry["figure"], entry["licence"], entry["source"])
     return entry["name"], *sizes, *about

@@ -63,7 +63,12 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist: name a run folder or a checkpoint") from error
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {first_sentence(error)}") from error
+
+
+def first_sentence(error: Exception) -> str:
+    """What went wrong; torch goes on with a page of advice."""
+    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def about(path: Path) -> Mapping[str, Any] | None:
@@ -75,7 +80,7 @@ def about(path: Path) -> Mapping[str, Any] | None:
     try:
         table = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling a damaged file can raise anything
-        raise ModelError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path} cannot be read as weights: {first_sentence(error)}") from error
     found: Mapping[str, Any] | None = table.get("about") if isinstance(table, Mapping) else None
     return found
 

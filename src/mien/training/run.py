@@ -217,6 +217,8 @@ def save_weights(run: Path, path: Path) -> None:
 
 
 def _read_start(path: Path, name: str) -> Start:
+    if not hub.is_trained(path):
+        raise ModelError(f"{name} is what serves already: name the run, checkpoint or weights that it was made from")
     if path.suffix == ".safetensors":
         return _read_weights(path, name)
     state = checkpoint.load(file_of(path))

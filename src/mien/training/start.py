@@ -10,6 +10,7 @@ from mien import models
 from mien.datasets import exclusions, packed
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
+from mien.models.registry import ENSEMBLE, JOIN
 from mien.preprocess import InputSpec
 from mien.training import distill, distributed, run, transfer
 from mien.training import recipe as recipes
@@ -95,6 +96,8 @@ def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Re
         recipe = recipes.read(name)
     elif name in models.names() or name.startswith("timm:"):
         recipe = Recipe(model=name)
+    elif name == ENSEMBLE:
+        raise ConfigError(f"an ensemble is not trained but joined: {JOIN}")
     else:
         known = sorted({*recipes.names(), *models.names()})
         raise ConfigError(f"{name!r} is no recipe or network: use one of {', '.join(known)}, timm:NAME or a .toml file")
