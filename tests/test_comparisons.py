@@ -1,4 +1,4 @@
-"""Pages of class balance and attention: what they say is what the records say."""
+"""Pages whose figures scripts write, class balance, attention, reports: what they say is what the records say."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mien import hub
 from mien.evaluation import metrics
 from mien.labels import FER7
 from mien.training import records
@@ -63,6 +64,18 @@ def test_the_pages_hold_what_the_records_give(comparisons: ModuleType) -> None:
         for name, expected in sections.items():
             (found,) = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)
             assert found == expected, f"{page} is older than the records: python benchmarks/comparisons.py"
+
+
+def test_the_report_on_the_page_is_the_one_that_is_kept(comparisons: ModuleType) -> None:
+    del comparisons  # its folder is where this script is imported from, too
+    import report_page  # noqa: PLC0415 - a script
+
+    report = json.loads((REPOSITORY / "results" / "report.json").read_text(encoding="utf-8"))
+    text = (REPOSITORY / "docs" / "report.md").read_text(encoding="utf-8")
+    assert f"<!-- measured -->\n{report_page.section(report)}\n<!-- /measured -->" in text
+    for model in report["models"]:  # of the files that are packaged now
+        packaged = hub.sha256_of(hub.resolve(model["name"]))
+        assert model["metrics"]["model"]["sha256"] == packaged, "make it again: see benchmarks/report_page.py"
 
 
 def test_a_balanced_run_beside_the_plain_one(comparisons: ModuleType) -> None:
