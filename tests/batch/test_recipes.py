@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,29 +53,88 @@ def test_the_cluster_file_installs_this_mien() -> None:
         assert path in text.partition("setup_commands")[2]
 
 
-# the fields of KubeRay's ray.io/v1, from its own type definitions; its schema is not in any package
-JOB = {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "rayClusterSpec"}
-CLUSTER = {"rayVersion", "enableInTreeAutoscaling", "headGroupSpec", "workerGroupSpecs"}
-HEAD = {"rayStartParams", "template"}
-GROUP = {*HEAD, "groupName", "replicas", "minReplicas", "maxReplicas"}
+def closed(required: str, optional: str = "", **properties: Any) -> dict[str, Any]:
+    """A JSON schema of an object with these fields and no other; texts unless something else is said."""
+    names = [*required.split(), *optional.split()]
+    fields = {name: properties.get(name, {"type": "string"}) for name in names}
+    return {"type": "object", "properties": fields, "required": required.split(), "additionalProperties": False}
 
 
-def test_the_kuberay_manifest_has_kuberays_fields() -> None:
+# The part of KubeRay's schema (ray.io/v1) that the manifest uses, with its types and what it requires. The whole has
+# more than a megabyte, nearly all of it Kubernetes' own pods, and is in no package.
+INT32 = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+QUANTITY = {"type": ["integer", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?([KMGTPE]i|[numkMGTPE])?$"}
+AMOUNTS = {"type": "object", "additionalProperties": QUANTITY}
+CONTAINER = closed(
+    "name image",
+    "envFrom resources",
+    envFrom={"type": "array", "items": closed("secretRef", secretRef=closed("name"))},
+    resources=closed("", "limits requests", limits=AMOUNTS, requests=AMOUNTS),
+)
+TEMPLATE = closed("spec", spec=closed("containers", containers={"type": "array", "minItems": 1, "items": CONTAINER}))
+WORKERS = closed(
+    "groupName minReplicas maxReplicas rayStartParams template",
+    "replicas",
+    **dict.fromkeys(("minReplicas", "maxReplicas", "replicas"), INT32),
+    rayStartParams=TEXTS,
+    template=TEMPLATE,
+)
+CLUSTER = closed(
+    "headGroupSpec",
+    "rayVersion enableInTreeAutoscaling workerGroupSpecs",
+    enableInTreeAutoscaling={"type": "boolean"},
+    headGroupSpec=closed("rayStartParams template", rayStartParams=TEXTS, template=TEMPLATE),
+    workerGroupSpecs={"type": "array", "items": WORKERS},
+)
+JOB = closed(
+    "",
+    "entrypoint backoffLimit shutdownAfterJobFinishes ttlSecondsAfterFinished rayClusterSpec",
+    **dict.fromkeys(("backoffLimit", "ttlSecondsAfterFinished"), INT32),
+    shutdownAfterJobFinishes={"type": "boolean"},
+    rayClusterSpec=CLUSTER,
+)
+MANIFEST = closed(
+    "apiVersion kind metadata spec",
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=closed("name"),
+    spec=JOB,
+)
+
+
+def test_the_kuberay_manifest_fits_kuberays_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(MANIFEST)
+    jsonschema.validate(read("kuberay.yaml"), MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda job: job.update(backOffLimit=3), "backOffLimit", id="a misspelt field"),
+        pytest.param(
+            lambda job: job.update(backoffLimit="3"), "'3' is not of type 'integer'", id="a text for a number"
+        ),
+        pytest.param(lambda job: job["rayClusterSpec"].pop("headGroupSpec"), "'headGroupSpec' is a req", id="no head"),
+        pytest.param(
+            lambda job: job["rayClusterSpec"]["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0}),
+            "0 is not of type 'string'",
+            id="a number among ray start's options",
+        ),
+    ],
+)
+def test_the_schema_does_look(change: Callable[[dict[str, Any]], object], message: str) -> None:
     manifest = read("kuberay.yaml")
-    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
-    assert set(manifest) == {"apiVersion", "kind", "metadata", "spec"}
-    job = manifest["spec"]
-    cluster = job["rayClusterSpec"]
-    groups = cluster["workerGroupSpecs"]
-    assert set(job) <= JOB
-    assert set(cluster) <= CLUSTER
-    assert set(cluster["headGroupSpec"]) == HEAD
-    assert all(set(group) == GROUP for group in groups)
+    change(manifest["spec"])
+    with pytest.raises(jsonschema.ValidationError, match=re.escape(message)):
+        jsonschema.validate(manifest, MANIFEST)
+
+
+def test_the_kuberay_manifest_is_of_this_mien() -> None:
+    cluster = read("kuberay.yaml")["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == oldest_ray()
-    for group in (cluster["headGroupSpec"], *groups):
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]
-        assert set(container) == {"name", "image", "envFrom", "resources"}
         assert container["image"].endswith(f":{mien.__version__}")
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
