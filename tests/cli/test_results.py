@@ -45,6 +45,24 @@ def test_add_then_write(mien_command: Mien, trained: Path, cartoon_dataset: Path
     assert f"| 2 | {100 * record['metrics']['accuracy']:.2f} ± " in row
 
 
+def test_a_run_that_left_images_out(mien_command: Mien, cartoon_dataset: Path, tmp_path: Path) -> None:
+    """Its validation faces are fewer, so it is measured on the same list alone."""
+    names = json.loads((cartoon_dataset / "validation" / "names.json").read_text())
+    listed = tmp_path / "names.txt"
+    listed.write_text("".join(f"validation\t{name}\n" for name in names[:3]))
+    data = ("--data", cartoon_dataset, "--exclude", listed)
+    quick = [word for one in ("epochs=1", "batch_size=70", "warmup_steps=0") for word in ("--set", one)]
+    trained = mien_command("train", "baseline", *data, "--output", tmp_path / "few", "--device", "cpu", *quick)
+    assert trained.code == 0, trained.err
+    records = ("--records", tmp_path / "records", "--device", "cpu")
+    refused = mien_command("results", "add", tmp_path / "few", "--data", cartoon_dataset, *records)
+    assert refused.code == 2
+    assert "--exclude" in refused.err
+    added = mien_command("results", "add", tmp_path / "few", *data, *records)
+    assert added.code == 0, added.err
+    assert json.loads((tmp_path / "records" / "few.json").read_text())["metrics"]["n"] == len(names) - 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

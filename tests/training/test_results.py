@@ -1,7 +1,10 @@
 """Records of runs, and docs/results.md: no figure without a record behind it."""
 
+import datetime
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -91,9 +94,27 @@ def test_no_records(tmp_path: Path) -> None:
     text = results.markdown(records.read(tmp_path / "nowhere"))
     assert set(results.not_run(())) == set(recipes.names())
     for name in recipes.names():
-        assert f"| `{name}` | not run | `{results.command(name)}` |" in text
+        assert f"| `{name}` | not run | no | `{results.command(name)}` |" in text
     for accuracy, loss in results.CASE_STUDY.values():
         assert re.search(rf"case study: .*{accuracy:.2f}.*{loss:.2f}", text)
+
+
+def test_a_smoke_run_stands_beside_a_recipe_that_was_not_run(cartoon_dataset: Path, tmp_path: Path) -> None:
+    """benchmarks/smoke.py writes what the page reads: which steps, when, from what; and no figure."""
+    output = tmp_path / "smoke.json"
+    script = REPOSITORY / "benchmarks" / "smoke.py"
+    options = ["--recipes", "baseline", "no-such", "--steps", "2", "--batch-size", "4", "--device", "cpu"]
+    arguments = [sys.executable, script, "--data", cartoon_dataset, "--output", output, *options]
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("smoke: no-such: 'no-such' is no recipe")
+    text = results.markdown((), records.read_smoke_runs(output))
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert f"| `baseline` | not run | {today}: 2 steps of 4 faces (weights: random) | `mien train" in text
+    assert "| `vgg` | not run | no |" in text
+    output.write_text('{"baseline": {"steps": 2}}')
+    with pytest.raises(DataError, match="holds no smoke-runs"):
+        records.read_smoke_runs(output)
 
 
 def test_the_page_shows_what_the_records_say(record: Record) -> None:
@@ -210,5 +231,6 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_the_page_is_what_the_records_give() -> None:
-    text = results.markdown(records.read(REPOSITORY / "results" / "runs"))
+    folder = REPOSITORY / "results"
+    text = results.markdown(records.read(folder / "runs"), records.read_smoke_runs(folder / "smoke.json"))
     assert (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8") == text, "run `mien results write`"

@@ -22,6 +22,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     start: Annotated[
         str, typer.Option("--from", help="Begin with the weights of this run or model.", show_default=False)
     ] = "",
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File of names to leave out, one a line.", show_default=False)
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, with the same teachers.")
     ] = False,
@@ -48,6 +51,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         start=start,
         data=data,
         output=output,
+        exclude=exclude,
         teachers=tuple(teachers),
         resume=resume,
         device=device,

@@ -12,6 +12,7 @@ app = typer.Typer(help="Keep the figures of runs, and write docs/results.md from
 
 RecordsOption = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the records.")]
 RECORDS = Path("results/runs")
+SMOKE = Path("results/smoke.json")
 
 
 @app.command()
@@ -21,6 +22,9 @@ def add(
     data: Annotated[Path, typer.Option(help="Data set whose validation faces it is measured on.")],
     name: Annotated[str, typer.Option(help="Name of the record. (default: the folder's)")] = "",
     tta: TtaOption = TtaName.NONE,
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The list of names that the run left out.", show_default=False)
+    ] = None,
     records: RecordsOption = RECORDS,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -32,7 +36,7 @@ def add(
     from mien.training import records as kept
     from mien.training.distributed import pick_device
 
-    dataset = kept.load_data(run, data)
+    dataset = kept.load_data(run, data, exclude=exclude)
     total, done = len(dataset.split("validation")), 0
     with Bar("evaluating", total) as bar:
 
@@ -50,6 +54,7 @@ def write(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("docs/results.md"),
     records: RecordsOption = RECORDS,
+    smoke: Annotated[Path, typer.Option(metavar="FILE", help="What benchmarks/smoke.py wrote.")] = SMOKE,
 ) -> None:
     """Write the page of figures and its learning curves from the records; a recipe without a record is `not run`."""
     from mien.errors import ConfigError, require
@@ -59,11 +64,11 @@ def write(
     from mien.training import curves, results
     from mien.training import records as kept
 
-    found = kept.read(records)
+    found, tried = kept.read(records), kept.read_smoke_runs(smoke)
     pictures = output.parent / "images"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(results.markdown(found), encoding="utf-8")
+        output.write_text(results.markdown(found, tried), encoding="utf-8")
         if any(record.history for record in found):
             pictures.mkdir(exist_ok=True)
             for what in ("accuracy", "loss"):

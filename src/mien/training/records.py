@@ -12,6 +12,7 @@ import torch
 
 import mien
 from mien import hub
+from mien.datasets import exclusions
 from mien.datasets.layout import usage_of
 from mien.datasets.packed import Dataset, Split
 from mien.errors import ConfigError, DataError, ModelError
@@ -107,7 +108,7 @@ def measure(
     if digest != recorded:
         raise DataError(
             f"these are not the validation faces of {folder}: their digest is {digest[:12]}, the run's is "
-            f"{recorded[:12]}; name the data set that it was trained on"
+            f"{recorded[:12]}; name the data set that it was trained on, with the --exclude that it was trained with"
         )
     history = _history(folder)
     model, spec = run.load_model(folder)
@@ -139,16 +140,48 @@ def measure(
     )
 
 
-def load_data(folder: Path, data: Path) -> Dataset:
+def load_data(folder: Path, data: Path, *, exclude: Path | None = None) -> Dataset:
     """The training and validation faces in `data`, split as the run in `folder` would split them.
+
+    `exclude` is the list of names that the run left out.
 
     Raises:
         ModelError: there is no such run.
-        DataError: `data` is no data set.
+        DataError: `data` is no data set, or the list is for another one.
     """
     about = checkpoint.load(checkpoint.kept(folder)).about
     height, width = about["input"]["size_hw"]
-    return start.load_data(data, (height, width), seed=about["recipe"]["seed"])
+    dataset = start.load_data(data, (height, width), seed=about["recipe"]["seed"])
+    return dataset if exclude is None else exclusions.without(dataset, exclude, root=data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeRun:
+    """What benchmarks/smoke.py keeps of a recipe that it ran for some steps, to see that it works: no figures."""
+
+    date: str  # ISO 8601
+    steps: int
+    batch_size: int
+    weights: str  # what it started from
+
+    def __str__(self) -> str:
+        return f"{self.date}: {self.steps} steps of {self.batch_size} faces (weights: {self.weights})"
+
+
+def read_smoke_runs(path: Path) -> dict[str, SmokeRun]:
+    """Recipe -> its smoke-run, of the file that benchmarks/smoke.py writes; none where it does not exist.
+
+    Raises:
+        DataError: the file is not one of those.
+    """
+    if not path.exists():
+        return {}
+    names = [field.name for field in fields(SmokeRun)]
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return {recipe: SmokeRun(**{name: kept[name] for name in names}) for recipe, kept in table.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} holds no smoke-runs: {error}; write it with benchmarks/smoke.py") from error
 
 
 def images_of(split: Split, labels: tuple[str, ...]) -> str:

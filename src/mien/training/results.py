@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from mien.training import recipe as recipes
 from mien.training import transfer
-from mien.training.records import PUBLIC_TEST_FACES, Record
+from mien.training.records import PUBLIC_TEST_FACES, Record, SmokeRun
 
 CASE_STUDY = {"baseline": (56.17, 1.58), "vgg": (66.68, 1.36), "resnet50": (70.94, 0.85)}
 """Recipe: accuracy on PublicTest in per cent, and loss, as the case study that mien started from reports them."""
@@ -55,7 +56,8 @@ MEANING = f"""- **accuracy**: in per cent of the {PUBLIC_TEST_FACES:,} faces of 
 """
 
 NOTE_NOT_RUN = """No saved run followed these recipes to the letter, so they have no figures of their own; where
-one came close, what it changed stands above. Their data come from
+one came close, what it changed stands above. Smoke-runs (`python benchmarks/smoke.py --data data/fer2013`) go as far as
+to show that a recipe works: some steps, no figures. Their data come from
 `mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
 """
 
@@ -97,8 +99,8 @@ def origin(record: Record) -> Origin:
     return best
 
 
-def markdown(records: Sequence[Record]) -> str:
-    """The page: runs on PublicTest beside the case study, runs on other faces, and what was not run."""
+def markdown(records: Sequence[Record], tried: Mapping[str, SmokeRun] = MappingProxyType({})) -> str:
+    """The page: runs on PublicTest beside the case study, on other faces, and what was not run, or only tried."""
     public = [one for one in ranked(records) if one.on_public_test]
     others = [one for one in records if not one.on_public_test]
     parts = [HEAD, "## On PublicTest\n", _figures(public, case_study=True), MEANING]
@@ -111,8 +113,12 @@ def markdown(records: Sequence[Record]) -> str:
     if records:
         parts += ["## How they were made\n", _provenance([*public, *others])]
     if waiting := not_run(records):
-        rows = [(f"`{name}`", _standing(name, records), f"`{command}`") for name, command in waiting.items()]
-        parts += ["## Not run\n", NOTE_NOT_RUN, _table(("recipe", "figures", "command that runs it"), rows)]
+        rows = []
+        for name, whole in waiting.items():
+            steps = str(tried[name]) if name in tried else "no"
+            rows.append((f"`{name}`", _standing(name, records), steps, f"`{whole}`"))
+        heads = ("recipe", "figures", "smoke-run", "command that runs it")
+        parts += ["## Not run\n", NOTE_NOT_RUN, _table(heads, rows)]
     return "\n".join(parts)
 
 
