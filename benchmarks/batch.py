@@ -24,9 +24,9 @@ import cv2
 import numpy as np
 import PIL.Image
 from batch_sizing import write_page
-from predict import machine, photo_640
 
 import mien
+from mien import bench, demo
 from mien.batch import cluster, job, local, parts, rows
 from mien.batch.job import Settings
 from mien.batch.plan import Plan
@@ -91,7 +91,7 @@ class Clock:
 
 def write_inputs(folder: Path, images: int) -> None:
     """One photo and one crop, and lists that name them often enough."""
-    write_image(photo_640(), folder / "photo.jpg")
+    write_image(bench.photo_of(read_image(demo.portrait()), bench.PHOTO_WH), folder / "photo.jpg")
     face = mien.load("default").analyze(folder / "photo.jpg")[0]
     PIL.Image.fromarray(face.crop).convert("L").save(folder / "crop.png")
     for name, file in (("photos.txt", "photo.jpg"), ("crops.txt", "crop.png")):
@@ -288,7 +288,7 @@ def main() -> None:
     if options.ray_workers:
         on_ray(options.folder, options.workload, options.model, options.ray_workers, options.scale)
         return
-    about = machine()
+    about = bench.machine()
     with tempfile.TemporaryDirectory() as folder:
         figures = {"machine": about, "scale": options.scale, **measure(Path(folder), options.model, options.scale)}
     print(json.dumps(figures, indent=1))

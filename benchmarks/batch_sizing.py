@@ -104,8 +104,8 @@ def _measured(figures: Mapping[str, Any]) -> str:
     warning = " **Other programs ran meanwhile: rates are too low, CPU times a little too high.**" if busy else ""
     lines = [
         f"Measured on {about['cpu']}, CPUs at hand: {about['cpus']}, load average at the start: "
-        f"{'unknown' if load is None else round(load[0], 1)}; mien {about['mien']}, "
-        f"ONNX Runtime {about['onnxruntime']}.{warning}",
+        f"{'unknown' if load is None else round(load[0], 1)}; "
+        f"mien {about['packages']['mien']}, ONNX Runtime {about['packages']['onnxruntime']}.{warning}",
         "",
         "| one image, milliseconds of one CPU | decode | detect | classify | table | most goes into |",
         "|---|--:|--:|--:|--:|---|",

@@ -8,25 +8,20 @@ beside wall time. The faces of both ways are compared. Writes results/decoding.j
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
-from page import replace_section, table
-from timing import in_turn
+from page import ROOT, keep, table
+from timing import analyzers, in_turn
 
-import mien
 from mien import bench, demo
-from mien.errors import MienError
 from mien.faces import detect
 from mien.images import read_image, read_photo, write_image
-from mien.pipeline import Analyzer
 from mien.results import Face
 
-ROOT = Path(__file__).parents[1]
 SIZE_WH = (4000, 3000)
 SCENES = {"one large face": (2600, 1), "ten small faces": (260, 10)}  # height of the portrait in pixels, how many
 
@@ -71,7 +66,7 @@ def difference(found: list[Face], expected: list[Face]) -> dict[str, float]:
 def measure(folder: Path, repetitions: int) -> list[dict[str, Any]]:
     """A row a scene and stage."""
     rows = []
-    analyzers = dict(_analyzers())
+    detectors = dict(analyzers())
     for scene, (height_px, count) in SCENES.items():
         file = folder / f"{count}.jpg"
         write_image(compose(demo.portrait(), height_px, count), file)
@@ -80,7 +75,7 @@ def measure(folder: Path, repetitions: int) -> list[dict[str, Any]]:
             "whole": lambda file=file: read_image(file),
         }
         rows.append({"scene": scene, "stage": "decoding", **in_turn(decoding, rounds=repetitions)})
-        for name, analyzer in analyzers.items():
+        for name, analyzer in detectors.items():
             ways: dict[str, Callable[[], list[Face]]] = {
                 "reduced": lambda file=file, analyzer=analyzer: analyzer.analyze(file),
                 "whole": lambda file=file, analyzer=analyzer: analyzer.analyze(read_image(file)),
@@ -90,16 +85,6 @@ def measure(folder: Path, repetitions: int) -> list[dict[str, Any]]:
                 {"scene": scene, "stage": f"file to faces, {name}", **in_turn(ways, rounds=repetitions), **apart}
             )
     return rows
-
-
-def _analyzers() -> list[tuple[str, Analyzer]]:
-    found = []
-    for name in ("centerface", "yunet"):
-        try:
-            found.append((name, mien.load(detector=name)))
-        except MienError as error:
-            print(f"{name}: not run: {error}")
-    return found
 
 
 def section(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -137,9 +122,7 @@ def main() -> None:
     text = section(about, rows)
     print(text)
     if not options.only_try:
-        figures = json.dumps({"machine": about, "rows": rows}, indent=1)
-        (ROOT / "results" / "decoding.json").write_text(figures + "\n", encoding="utf-8")
-        replace_section("decoding", text)
+        keep("decoding", {"machine": about, "rows": rows}, {"decoding": text})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,26 @@
-"""Sections of docs/benchmarks.md that a benchmark writes itself: each stands between two comments."""
+"""What a benchmark keeps: its figures as JSON, and its section of a page, which stands between two comments."""
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def keep(name: str, figures: Mapping[str, Any], sections: Mapping[str, str], page: Path = PAGE) -> None:
+    """Write `results/<name>.json`, and each section of the page.
+
+    Raises:
+        SystemExit: the page lacks a section.
+    """
+    file = ROOT / "results" / f"{name}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for section, text in sections.items():
+        replace_section(section, text, page)
 
 
 def replace_section(name: str, text: str, page: Path = PAGE) -> None:

@@ -11,7 +11,6 @@ centerface and under 50 ms with yunet.
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -19,22 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import PIL.Image
+from timing import analyzers
 
-import mien
-from mien import demo, hub
-from mien.errors import MienError
+from mien import bench, demo, hub
 from mien.images import read_image, write_image
 from mien.runtime.predictor import Predictor
-from mien.runtime.session import available_cpus
-
-PHOTO_WH = (640, 480)
-PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "pillow")
 
 
 @dataclass(frozen=True)
@@ -81,15 +73,6 @@ def cold(what: str, command: Sequence[str], *, repetitions: int, bar_ms: float |
     return Timing(what, 1000 * float(np.median(walls)), 1000 * float(np.median(cpus)), bar_ms, repetitions)
 
 
-def photo_640() -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The demo's portrait on a grey 640 x 480 picture."""
-    portrait = PIL.Image.fromarray(read_image(demo.portrait()))
-    portrait.thumbnail(PHOTO_WH)
-    photo = PIL.Image.new("RGB", PHOTO_WH, (128, 128, 128))
-    photo.paste(portrait, ((PHOTO_WH[0] - portrait.width) // 2, 0))
-    return np.array(photo)
-
-
 def on_one_core(call: Callable[[], Timing]) -> Timing:
     """Keep this process on one core meanwhile, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
@@ -118,37 +101,20 @@ def measure(model: str, photo: Path, repetitions: int) -> list[Timing]:
         on_one_core(lambda: timed("one crop, one core", lambda: predictor.predict(crop), repetitions=many, bar_ms=5))
     )
     bars_ms = {"centerface": 150.0, "yunet": 50.0}
-    for detector, bar_ms in bars_ms.items():
+    for detector, analyzer in analyzers(model):
         command = [python, "-m", "mien", "predict", str(photo), "--model", model, "--detector", detector]
-        try:
-            analyzer = mien.load(model, detector=detector)
-        except MienError as error:
-            print(f"{detector}: not run: {error}", file=sys.stderr)
-            continue
         if len(analyzer.analyze(photo)) != 1:
             raise SystemExit(f"{detector} does not find the one face of the portrait")
         what = f"mien predict, cold start to the first result, {detector}"
         timings.append(cold(what, command, repetitions=repetitions, bar_ms=1500))
         picture = read_image(photo)
         what = f"640 x 480, detection alone, {detector}"
-        timings.append(timed(what, lambda: analyzer.detector.detect([picture]), repetitions=3 * repetitions))  # noqa: B023
+        timings.append(timed(what, partial(analyzer.detector.detect, [picture]), repetitions=3 * repetitions))
         what = f"640 x 480 JPEG to probabilities, {detector}"
-        timings.append(timed(what, lambda: analyzer.analyze(photo), repetitions=3 * repetitions, bar_ms=bar_ms))  # noqa: B023
+        timings.append(
+            timed(what, partial(analyzer.analyze, photo), repetitions=3 * repetitions, bar_ms=bars_ms[detector])
+        )
     return timings
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cpus": available_cpus(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
 
 
 def main() -> None:
@@ -158,10 +124,10 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     options = parser.parse_args()
-    about = machine()
+    about = bench.machine()
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.jpg"
-        write_image(photo_640(), photo)
+        write_image(bench.photo_of(read_image(demo.portrait()), bench.PHOTO_WH), photo)
         timings = measure(options.model, photo, options.repetitions)
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"{'median, milliseconds':<58} {'wall':>9} {'CPU':>9} {'bar':>8}  met")

@@ -8,7 +8,6 @@ Writes results/profile.json and the tables of docs/profile.md; what was done abo
 
 import argparse
 import cProfile
-import json
 import os
 import pstats
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from page import replace_section, table
+from page import ROOT, keep, table
 
 import mien
 from mien import bench, demo, hub
@@ -30,7 +29,6 @@ from mien.images import read_image, write_image
 from mien.pipeline import Analyzer
 from mien.video.track import FaceTracker
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "profile.md"
 LINES = 12
 PHOTO_WH = (640, 480)
@@ -133,6 +131,22 @@ def _called(file: str, function: str) -> str:
     return f"{place.as_posix()}: {function}"
 
 
+def section(workload: Workload, rows: list[dict[str, Any]], detector: str) -> str:
+    """The table of a workload."""
+    heads = ["function", f"calls a {workload.unit}", "CPU ms of its own", "share"]
+    cells = [
+        [
+            f"`{row['function']}`" if row["calls"] is not None else row["function"],
+            "" if row["calls"] is None else f"{row['calls']:,.1f}",
+            f"{row['ms']:.3f}",
+            f"{100 * row['share']:.1f} %",
+        ]
+        for row in rows
+    ]
+    whole_ms = sum(row["ms"] for row in rows)
+    return f"{workload.what}, {detector}: {whole_ms:.2f} ms of CPU time a {workload.unit}.\n\n{table(heads, cells)}"
+
+
 def main() -> None:
     """Profile, keep, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -143,29 +157,15 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
-    found = {}
+    found, sections = {}, {}
     for workload in workloads(options.folder, options.detector, options.pictures):
         rows = profiled(workload)
         found[workload.name] = {"what": workload.what, "unit": workload.unit, "rows": rows}
-        heads = ["function", f"calls a {workload.unit}", "CPU ms of its own", "share"]
-        cells = [
-            [
-                f"`{row['function']}`" if row["calls"] is not None else row["function"],
-                "" if row["calls"] is None else f"{row['calls']:,.1f}",
-                f"{row['ms']:.3f}",
-                f"{100 * row['share']:.1f} %",
-            ]
-            for row in rows
-        ]
-        whole_ms = sum(row["ms"] for row in rows)
-        text = f"{workload.what}, {options.detector}: {whole_ms:.2f} ms of CPU time a {workload.unit}.\n\n"
-        text += table(heads, cells)
+        sections[f"profile-{workload.name}"] = text = section(workload, rows, options.detector)
         print(text, "\n")
-        if not options.only_try:
-            replace_section(f"profile-{workload.name}", text, PAGE)
     if not options.only_try:
-        kept = {"machine": bench.machine(1), "detector": options.detector, "profiles": found}
-        (ROOT / "results" / "profile.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        about = {"machine": bench.machine(1), "detector": options.detector}
+        keep("profile", {**about, "profiles": found}, sections, PAGE)
 
 
 if __name__ == "__main__":

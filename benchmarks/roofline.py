@@ -20,7 +20,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from page import replace_section, table
+from page import keep, table
 from timing import in_turn
 
 from mien import bench, hub
@@ -28,7 +28,6 @@ from mien.preprocess import network_input
 from mien.runtime.predictor import Predictor
 from mien.runtime.session import MAX_THREADS, available_cpus, create_session, session_options
 
-ROOT = Path(__file__).parents[1]
 MODELS = {"default": "int8", "default-fp16": "fp32"}  # and the arithmetic that they run in
 PRODUCTS = (512, 1024, 2048)  # sides of the square matrices: the fastest counts
 BATCHES = (1, 64)
@@ -204,9 +203,7 @@ def main() -> None:
     text = section(about, figures)
     print(text)
     if not options.only_try:
-        kept = json.dumps({"machine": about, **figures}, indent=1)
-        (ROOT / "results" / "roofline.json").write_text(kept + "\n", encoding="utf-8")
-        replace_section("roofline", text)
+        keep("roofline", {"machine": about, **figures}, {"roofline": text})
 
 
 if __name__ == "__main__":

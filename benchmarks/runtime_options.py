@@ -7,7 +7,6 @@ a call. The times are of one crop and of 256. Writes results/runtime_options.jso
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from page import replace_section, table
+from page import keep, table
 from timing import in_turn
 
 from mien import bench, hub
@@ -24,7 +23,6 @@ from mien.preprocess import network_input
 from mien.runtime.predictor import CHUNK, Predictor
 from mien.runtime.session import session_options
 
-ROOT = Path(__file__).parents[1]
 CROPS = 256
 Options = ort.SessionOptions
 Run = Callable[[NDArray[np.float32]], object]
@@ -134,9 +132,7 @@ def main() -> None:
     text = section(about, rows)
     print(text)
     if not options.only_try:
-        kept = json.dumps({"machine": about, "rows": rows}, indent=1)
-        (ROOT / "results" / "runtime_options.json").write_text(kept + "\n", encoding="utf-8")
-        replace_section("runtime-options", text)
+        keep("runtime_options", {"machine": about, "rows": rows}, {"runtime-options": text})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,25 @@
-"""Calls timed in turn, so that whatever else the machine does meets all of them."""
+"""Calls timed in turn, so that whatever else the machine does meets all of them; and what they are made with."""
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+
+import mien
+from mien.errors import MienError
+from mien.pipeline import Analyzer
+
+DETECTORS = ("centerface", "yunet")
+
+
+def analyzers(model: str = "default", detectors: Sequence[str] = DETECTORS) -> Iterator[tuple[str, Analyzer]]:
+    """The model with each detector that is at hand; the others are named on stderr."""
+    for name in detectors:
+        try:
+            yield name, mien.load(model, detector=name)
+        except MienError as error:
+            print(f"{name}: not run: {error}", file=sys.stderr)
 
 
 def in_turn(calls: Mapping[str, Callable[[], object]], *, rounds: int, repeat: int = 1) -> dict[str, dict[str, float]]:

@@ -13,8 +13,6 @@ shorter films, to try it out: its figures are no result, and are written only wh
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -22,17 +20,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from timing import DETECTORS, analyzers
 
-import mien
+from mien import bench
 from mien.datasets import packed
-from mien.errors import MienError
 from mien.pipeline import Analyzer
 from mien.runtime.session import available_cpus
 from mien.video import looks
@@ -47,9 +44,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.video import films, scores  # noqa: E402
 
-DETECTORS = ("centerface", "yunet")
 FPS_BARS = {"centerface": 30.0, "yunet": 60.0}
-PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "av")
 CAST = 12  # people of the identity films besides the two portraits
 STRETCH_S = 2.0  # how long an expression lasts in the films with changes
 SETTLED_S = 1.0  # after a change; what flickers later is flicker
@@ -104,15 +99,6 @@ class Plan:
         return things[:2] if self.quick else things
 
 
-def analyzers(plan: Plan) -> Iterator[tuple[str, Analyzer]]:
-    """The model with each detector that is at hand."""
-    for name in plan.detectors:
-        try:
-            yield name, mien.load(plan.model, detector=name)
-        except MienError as error:
-            print(f"{name}: not run: {error}", file=sys.stderr)
-
-
 def followed(
     analyzer: Analyzer, shots: Iterable[films.Shot], settings: TrackSettings = DEFAULTS
 ) -> list[list[TrackedFace]]:
@@ -145,7 +131,7 @@ def speed(plan: Plan, *, repetitions: int = 3) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         frames = write_film(path, plan.seconds(10))
-        for name, analyzer in analyzers(plan):
+        for name, analyzer in analyzers(plan.model, plan.detectors):
             analyzer.analyze(next(films.one_face(duration_s=1)).image)  # what is loaded late is not counted
             runs = [run_film(path, analyzer, frames) for _ in range(repetitions)]
             seconds, stages = min(runs, key=lambda run: run[0])  # other programs only ever add time
@@ -193,7 +179,7 @@ def delay(plan: Plan) -> list[Result]:
     """From the arrival of a frame to its result, with a camera of 30 frames a second."""
     shots = list(films.one_face(duration_s=plan.seconds(10)))
     results = []
-    for name, analyzer in analyzers(plan):
+    for name, analyzer in analyzers(plan.model, plan.detectors):
         camera: FrameSource = Camera(shots)
         with Newest(camera) as newest:
             delays_ms = [1000 * result.delay_s for result in follow(newest, FaceTracker(analyzer))]
@@ -213,7 +199,7 @@ def agreement(plan: Plan) -> list[Result]:
     """The defaults against detection in every frame, on one face and on four."""
     results = []
     every = replace(DEFAULTS, detect_every=1)
-    for name, analyzer in analyzers(plan):
+    for name, analyzer in analyzers(plan.model, plan.detectors):
         scenes: dict[str, Callable[[], Iterator[films.Shot]]] = {
             "one face": lambda: films.one_face(duration_s=plan.seconds(10)),
             "four faces": lambda: films.group(cast(analyzer, 4), duration_s=plan.seconds(10)),  # noqa: B023
@@ -264,7 +250,7 @@ def cast(analyzer: Analyzer, count: int) -> tuple[films.Actor, ...]:
 def identity(plan: Plan) -> list[Result]:
     """IDF1 over films of crossings, occlusions and crowds, and what a cut does."""
     results = []
-    for name, analyzer in analyzers(plan):
+    for name, analyzer in analyzers(plan.model, plan.detectors):
         scores_of = {scene: [identify(analyzer, shots) for shots in made] for scene, made in scenes(analyzer, plan)}
         for scene, found in scores_of.items():
             results.append(Result("identity", f"{name}: {scene}, {len(found)} films: IDF1", idf1(found), ""))
@@ -328,7 +314,7 @@ def smoothing(plan: Plan, *, count: int = 6, changes: int = 10) -> list[Result]:
         print("smoothing: not run: give --data", file=sys.stderr)
         return []
     results = []
-    for name, analyzer in analyzers(plan):
+    for name, analyzer in analyzers(plan.model, plan.detectors):
         measured = [changing_film(analyzer, plan.data, seed, changes) for seed in plan.few(list(range(count)))]
         delays_s = np.concatenate([one.delays_s for one in measured])
         minutes = sum(one.settled_s for one in measured) / 60
@@ -416,20 +402,6 @@ def is_read(analyzer: Analyzer, image: Any, label: str) -> bool:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cpus": available_cpus(),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-    }
-
-
 def save(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> None:
     """Write the figures; those of parts that did not run now stay."""
     before = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
@@ -464,7 +436,7 @@ def main() -> None:
         "smoothing": smoothing,
     }
     cv2.setNumThreads(available_cpus())  # no more than the process may use
-    about = machine()
+    about = bench.machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     results = []
     for part in options.parts:

@@ -34,7 +34,7 @@ from mien.runtime.predictor import Predictor
 from mien.runtime.session import MAX_THREADS, available_cpus
 from mien.video.track import FaceTracker
 
-PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "pillow")
+PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "pillow", "av")
 PHOTO_WH = (640, 480)
 BATCH = 64  # crops of a call, for throughput
 FRAMES_PER_S = 30  # of the film

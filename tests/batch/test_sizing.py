@@ -26,7 +26,7 @@ def sizing() -> ModuleType:
 def figures() -> dict[str, Any]:
     """Round ones: 36 ms a photo, 1 ms a crop."""
     return {
-        "machine": {"cpu": "a CPU", "cpus": 2, "load_average": None, "mien": "0.1.0", "onnxruntime": "1"},
+        "machine": {"cpu": "a CPU", "cpus": 2, "load_average": None, "packages": {"mien": "0.1.0", "onnxruntime": "1"}},
         "stages_cpu_s": {
             "photos, centerface": {"decode": 0.003, "detect": 0.03, "classify": 0.002, "table": 0.001},
             "crops, no detector": {"decode": 0.0001, "detect": 0.0, "classify": 0.0008, "table": 0.0001},
