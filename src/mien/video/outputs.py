@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from mien.errors import ConfigError, VideoError, require
 from mien.pipeline import Analyzer
@@ -110,14 +109,6 @@ class Outputs:
                 faults.append(error)
         if faults:
             raise faults[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _close_table(self) -> None:
         if self._table is not None:
