@@ -120,29 +120,20 @@ def overall(entries: Sequence[Entry]) -> str:
     rows = []
     for one in entries:
         if one.found is None:
-            rows.append([one.label, NOT_RUN, *["–"] * 6])
+            rows.append([one.label, NOT_RUN, *["–"] * 5])
             continue
         found = one.found
         low, high = found["accuracy_ci95"]
         rows.append([
             one.label,
             _epochs(one),
-            f"{100 * found['accuracy']:.2f} ({100 * low:.1f} to {100 * high:.1f})",
-            f"{100 * found['accuracy_without_twins']:.2f}",
+            f"{100 * found['accuracy']:.2f} ± {50 * (high - low):.2f}",
             f"{100 * found['macro']['recall']:.2f}",
             f"{found['macro_f1']:.4f}",
             f"{found['log_loss']:.4f}",
             f"{100 * found['ece']:.2f}",
         ])  # fmt: skip
-    heads = [
-        "",
-        "epochs",
-        "accuracy, % (95 % interval)",
-        "without twins, %",
-        "mean recall of the classes, %",
-        "macro-F1",
-    ]
-    return table([*heads, "log-loss", "ECE, %"], rows)
+    return table(["", "epochs", "accuracy, %", "mean recall, %", "macro-F1", "log-loss", "ECE, %"], rows)
 
 
 def recalls(entries: Sequence[Entry]) -> str:

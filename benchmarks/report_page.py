@@ -58,16 +58,14 @@ def overall(models: Sequence[Mapping[str, Any]]) -> str:
         sure = found["uncertain"]
         rows.append([
             f"`{one['name']}`",
-            _with_interval(found["accuracy"], found["accuracy_ci95"]),
+            f"{100 * found['accuracy']:.1f} ± {50 * (found['accuracy_ci95'][1] - found['accuracy_ci95'][0]):.1f}",
             f"{100 * found['accuracy_without_twins']:.1f}",
             f"{found['macro_f1']:.3f}",
-            f"{100 * found['macro']['recall']:.1f}",
             f"{stages['as_it_answers']['log_loss']:.3f}",
-            f"{100 * stages['as_trained']['ece']:.1f}, {100 * stages['as_it_answers']['ece']:.1f}",
-            f"{100 * sure['coverage']:.0f}, {100 * sure['accuracy_of_certain']:.1f} right",
+            f"{100 * stages['as_trained']['ece']:.1f}, then {100 * stages['as_it_answers']['ece']:.1f}",
+            f"{100 * sure['coverage']:.0f}, of them {100 * sure['accuracy_of_certain']:.1f} right",
         ])  # fmt: skip
-    heads = ["model", "accuracy, % (95 % interval)", "without twins, %", "macro-F1", "mean recall, %", "log-loss"]
-    return table([*heads, "ECE as trained, as it answers, %", "kept by the threshold, %"], rows)
+    return table(["model", "accuracy, %", "without twins, %", "macro-F1", "log-loss", "ECE, %", "certain, %"], rows)
 
 
 def difference(found: Mapping[str, Any]) -> str:
@@ -114,10 +112,6 @@ def confusions(report: Mapping[str, Any]) -> str:
         f"Faces of one class called the other, either way, from `{first}` to `{last}`: {'; '.join(followed)}. Clearly "
         f"fewer (the 95 % interval leaves out 0): {clear}"
     )
-
-
-def _with_interval(share: float, ci95: Sequence[float]) -> str:
-    return f"{100 * share:.1f} ({100 * ci95[0]:.1f} to {100 * ci95[1]:.1f})"
 
 
 def _change(found: Mapping[str, Any], digits: int, factor: float = 1) -> str:

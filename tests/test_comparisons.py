@@ -84,7 +84,7 @@ def test_a_balanced_run_beside_the_plain_one(comparisons: ModuleType) -> None:
     known = {one.name: one for one in (plain, balanced)}
     text = comparisons.pages(known, REPOSITORY / "results" / "evaluation")["class-balance.md"]["baseline"]
     figures, recalls, rare = cells(text, "sampler")
-    assert figures[1].startswith("45.71 (")
+    assert figures[1].startswith("45.71 ± ")
     assert recalls == ["40.0", "30.0", "40.0", "90.0", "40.0", "40.0", "40.0"]
     low, high = metrics.wilson_interval(30, 100)
     assert rare[:2] == [f"30 of 100: 30.0 % ({100 * low:.0f} to {100 * high:.0f})", "100.0 of 30"]
@@ -103,7 +103,7 @@ def test_without_records_everything_but_the_packaged_models_is_not_run(compariso
     assert "beside" not in text
     for name in ("default", "baseline"):
         accuracy = json.loads((REPOSITORY / "results" / "evaluation" / name / "metrics.json").read_text())["accuracy"]
-        assert any(f"{100 * accuracy:.2f} (" in " ".join(row) for row in cells(text, f"*packaged* {name}"))
+        assert any(f"{100 * accuracy:.2f} ±" in " ".join(row) for row in cells(text, f"*packaged* {name}"))
 
 
 def test_interval_of_a_difference(comparisons: ModuleType) -> None:
