@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from tests.drawing import draw_split
 from typer.testing import CliRunner
 
 from mien import cli
 from mien.errors import ConfigError, MienError, ModelError
+from mien.labels import FER7
 from mien.runtime.predictor import Predictor
 from mien.training import run
 
@@ -72,6 +74,18 @@ def test_calibrated_on_validation(tiny_onnx: Path, cartoon_dataset: Path, tmp_pa
     arguments = ["evaluate", str(out), "--data", str(cartoon_dataset), "--format", "json"]
     evaluated = json.loads(runner.invoke(cli.app, arguments, catch_exceptions=False).stdout)
     assert evaluated["accuracy"] == Predictor(out).spec.metrics["accuracy"]
+
+
+def test_calibrated_on_a_folder_of_ones_own(tiny_onnx: Path, tmp_path: Path, runner: CliRunner) -> None:
+    faces = draw_split(10, seed=7)
+    for number, (image, label) in enumerate(zip(faces.images, faces.labels, strict=True)):
+        folder = tmp_path / "faces" / FER7[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image).save(folder / f"{number}.png")
+    arguments = ["ensemble", str(tiny_onnx), str(tmp_path / "own.onnx"), "--data", str(tmp_path / "faces")]
+    result = runner.invoke(cli.app, arguments, catch_exceptions=False)
+    assert "validation accuracy" in result.stdout
+    assert Predictor(tmp_path / "own.onnx").spec.metrics["n"] == len(FER7) * 2  # one in five
 
 
 @pytest.mark.parametrize("arguments", [

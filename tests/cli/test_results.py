@@ -41,6 +41,9 @@ def test_add_then_write(mien_command: Mien, trained: Path, cartoon_dataset: Path
         assert record["metrics"][key] == measured[key]
     written = mien_command("results", "write", "--output", page, "--records", records)
     assert (written.code, written.out) == (0, f"{page}\n")
+    fault = mien_command("results", "write", "--output", cartoon_dataset, "--records", records)
+    assert fault.code == 2
+    assert "cannot write it" in fault.err
     row = next(line for line in page.read_text().splitlines() if line.startswith("| tiny |"))
     assert f"| 2 | {100 * record['metrics']['accuracy']:.2f} ± " in row
 
@@ -69,7 +72,7 @@ def test_a_run_that_left_images_out(mien_command: Mien, cartoon_dataset: Path, t
         pytest.param(["add", "nowhere", "--data", "DATA"], "nowhere is no run", id="no run"),
         pytest.param(["add", "RUN", "--data", "nowhere"], "no prepared data set", id="no data"),
         pytest.param(["add", "RUN", "--data", "DATA", "--device", "abacus"], "--device abacus", id="no such device"),
-        pytest.param(["write", "--output", "DATA"], "cannot write it", id="output is a folder"),
+        pytest.param(["write", "--output", "DATA"], "holds no records", id="no records, and nothing is written"),
     ],
 )
 def test_faults_are_sentences(

@@ -174,6 +174,21 @@ def test_compiled_training_is_the_same_training(
     assert run.load_model(tmp_path / "True")[1].labels  # its checkpoint is that of the plain network
 
 
+def test_data_that_do_not_fit_on_the_device(
+    make_engine: MakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay memory-mapped, and train the same network."""
+    resident = make_engine(output=tmp_path / "resident", epochs=1)
+    monkeypatch.setattr("mien.training.data.ON_DEVICE_BYTES", 0)
+    mapped = make_engine(output=tmp_path / "mapped", epochs=1)
+    assert isinstance(resident.train.images, torch.Tensor)
+    assert resident.train.images.dtype == torch.uint8
+    assert isinstance(mapped.train.images, np.memmap)
+    resident.run()
+    mapped.run()
+    assert equal_weights(resident, mapped)
+
+
 def test_balanced_sampling_draws_every_class_equally_often(make_engine: MakeEngine) -> None:
     engine = make_engine(balance="sampler")
     engine.train = replace(engine.train, labels=torch.tensor([0] * 126 + [1] * 14))
@@ -208,6 +223,12 @@ def test_a_run_is_not_overwritten(make_engine: MakeEngine) -> None:
     make_engine().run()
     with pytest.raises(ConfigError, match="--resume"):
         make_engine()
+
+
+def test_a_run_needs_a_folder(make_engine: MakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file cannot be a run's folder: File exists: name another --output"):
+        make_engine(output=tmp_path / "file")
 
 
 def test_resuming_with_another_recipe_names_what_changed(make_engine: MakeEngine) -> None:

@@ -18,7 +18,10 @@ def command(
         str, typer.Option(metavar="W,W,...", help="A weight for each member. (default: all the same)")
     ] = "",
     data: Annotated[
-        Path | None, typer.Option(help="Prepared data set whose validation faces set temperature and threshold.")
+        Path | None,
+        typer.Option(
+            help="Prepared data set, or the folder trained on: its validation faces set temperature and threshold."
+        ),
     ] = None,
     coverage: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Share of the validation faces that are not `uncertain`.")

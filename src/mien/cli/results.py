@@ -64,6 +64,8 @@ def write(
     from mien.training import curves, results
     from mien.training import records as kept
 
+    if not any(records.glob("*.json")):
+        raise ConfigError(f"{records} holds no records: make one of a run with `mien results add RUN --data DATA`")
     found, tried = kept.read(records), kept.read_smoke_runs(smoke)
     pictures = output.parent / "images"
     try:

@@ -45,3 +45,4 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     summary = starts.train(order, watch=watch, tensorboard=tensorboard)
     if summary is not None:  # only rank 0 speaks
         typer.echo(summary)
+        typer.echo(f"mien: to predict and serve with it: mien export {output} model.onnx --data {data}", err=True)

@@ -1,6 +1,6 @@
 """Several models joined into one `.onnx` file that is evaluated and served like any other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mien.export import onnx as graphs
 from mien.export.exporter import Faces
 from mien.models.ensemble import joint_spec
 from mien.models.ensemble_onnx import merge
-from mien.training import run
+from mien.training import run, start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,9 @@ def join(
     faces: Path | None = None,
     coverage: float = calibration.DEFAULT_COVERAGE,
 ) -> Joined:
-    """Join the models `sources` into `path`; with a data set `faces`, calibrated on its validation split.
+    """Join the models `sources` into `path`; with `faces`, calibrated on the validation faces there.
+
+    They are a prepared data set, or the folder of class sub-folders that the members trained on.
 
     Raises:
         ModelError: a member is missing or damaged, labels differ, or weights do not fit.
@@ -78,6 +80,15 @@ def join(
     spec = joint_spec(specs, weights, name=name, sources=[{"sha256": member.sha256} for member in members])
     graph = merge([(member.graph, member.spec) for member in members], weights)
     if faces is not None:
-        spec = exporter.calibrated(graph, spec, Faces.load(faces, spec.labels), coverage)
+        dataset = start.load_data(faces, spec.input.size_hw, seed=_seed(specs))
+        spec = exporter.calibrated(graph, spec, Faces.of(dataset, spec.labels), coverage)
     graphs.save(graphs.with_spec(graph, spec), path)
     return Joined(path, spec, hub.sha256_of(path), path.stat().st_size)
+
+
+def _seed(specs: Sequence[ModelSpec]) -> int:
+    """That of the first member's training: it split anyone's own folder by it."""
+    for spec in specs:
+        if isinstance(recipe := spec.training.get("recipe"), Mapping):
+            return int(recipe["seed"])
+    return 0

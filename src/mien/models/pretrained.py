@@ -76,7 +76,8 @@ def read(path: Path) -> Mapping[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist: name a run, a checkpoint or a file of weights") from error
     except Exception as error:  # unpickling a damaged file can raise anything
-        raise ModelError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        first = str(error).partition("\n")[0].partition(". ")[0]  # torch goes on with a page of advice
+        raise ModelError(f"{path} cannot be read as weights: {first}") from error
     for key in ("averaged", "model_ema", "state_dict", "model"):
         if isinstance(table, Mapping) and isinstance(table.get(key), Mapping):
             table = table[key]

@@ -113,8 +113,13 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         about["horizons"] = _horizons(state, recipe.epochs)
         engine.restore(state)
     if world.writes:
-        job.output.mkdir(parents=True, exist_ok=True)
-        write_whole(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
+        try:
+            job.output.mkdir(parents=True, exist_ok=True)
+            write_whole(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
+        except OSError as error:
+            raise ConfigError(
+                f"{job.output} cannot be a run's folder: {error.strerror or error}: name another --output"
+            ) from error
     return engine
 
 
