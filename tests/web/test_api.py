@@ -127,6 +127,10 @@ PROBLEMS = [
     pytest.param("/api/v1/explain?face=-1", {"image": "PNG"}, 422, "invalid-parameter", id="negative face"),
     pytest.param("/api/v1/explain?label=bored", {"image": "PNG"}, 422, "invalid-parameter", id="unknown label"),
     pytest.param("/api/v1/explain?method=gradcam", {"image": "PNG"}, 422, "invalid-parameter", id="method of a run"),
+    pytest.param("/api/v1/analyze?detecton=fast", {"image": "PNG"}, 422, "invalid-parameter", id="misspelt option"),
+    pytest.param(
+        "/api/v1/analyze", {"image": "PNG", "detection": "fast"}, 422, "invalid-parameter", id="option as field"
+    ),
     pytest.param("/nowhere", {}, 404, "not-found", id="no such address"),
     pytest.param("/api/v1/models", {}, 405, "method-not-allowed", id="wrong method"),
 ]
@@ -157,6 +161,44 @@ def test_the_bad_picture_is_named_and_hurts_nobody(client: FlaskClient, picture:
     assert json.loads(problem.data)["image"] == 1
     assert json.loads(problem.data)["detail"].startswith("bad.png: ")
     assert client.post("/api/v1/analyze", data=form(picture())).status_code == 200
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+FIELD = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n'
+END = b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "boundary", "status", "words"),
+    [
+        pytest.param(PART + b"x", "b", 400, "damaged or cut off", id="no end"),
+        pytest.param(PART[:30], "b", 400, "damaged or cut off", id="ends in the head of a part"),
+        pytest.param(PART + b"x" + END, "other", 400, "damaged or cut off", id="another boundary"),
+        pytest.param(PART + b"x" + END, "", 400, "damaged or cut off", id="no boundary"),
+        pytest.param(PART.replace(b"a.png", b"caf\xe9.png") + b"x" + END, "b", 400, "UTF-8", id="name in Latin-1"),
+        pytest.param(b"\r\n".join([PART + b"x"] * 10_000) + END, "b", 413, "too many parts", id="10,000 files"),
+        pytest.param(b"\r\n".join([FIELD + b"x"] * 10_000) + END, "b", 413, "too many parts", id="10,000 fields"),
+        pytest.param(FIELD + b"x" * 1_000_000 + END, "b", 413, "long text", id="a megabyte of text"),
+    ],
+)
+def test_forms_that_cannot_be_unpacked(
+    client: FlaskClient, body: bytes, boundary: str, status: int, words: str
+) -> None:
+    kind = f"multipart/form-data; boundary={boundary}"
+    answer = client.post("/api/v1/analyze", data=body, content_type=kind)
+    assert answer.status_code == status
+    assert words in json.loads(answer.data)["detail"]
+
+
+def test_one_picture_is_explained_at_a_time(client: FlaskClient, picture: Picture) -> None:
+    answer = client.post("/api/v1/explain", data=form(picture(), picture()))
+    assert (answer.status_code, json.loads(answer.data)["type"]) == (413, "urn:mien:problem:too-many-images")
+
+
+def test_no_answer_repeats_the_host_that_was_sent(client: FlaskClient) -> None:
+    answer = client.get("/static//css/mien.css", headers={"Host": "evil.example"})
+    assert answer.status_code == 404
+    assert "evil" not in answer.text + str(answer.headers)
 
 
 def test_json_is_no_form(client: FlaskClient) -> None:

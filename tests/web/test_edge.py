@@ -12,10 +12,12 @@ from flask.testing import FlaskClient
 from tests.web.conftest import MakeClient, Picture
 
 from mien.web import edge, private, service
+from mien.web.bodies import Bodies
 from mien.web.edge import Edge, environ_of
 from mien.web.errors import Busy
 
 TOKEN = "a-token-of-16-characters"
+FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
 @dataclass
@@ -25,13 +27,12 @@ class Head:
     method: str = "POST"
     path: str = "/api/v1/analyze"
     query_string: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=lambda: dict(FORM))
     proto: str = "http"
     http_version: str = "1.1"
     server: str = "127.0.0.1:8000"
     client: str = "127.0.0.1:50000"
     scheme: str = "http"
-    authority: str | None = None
 
 
 class Wire:
@@ -41,6 +42,8 @@ class Wire:
         self.chunks = chunks
         self.stall_s = stall_s
         self.read = 0
+        self.bodies: Bodies | None = None
+        self.most_held_bytes = 0
         self.answer: tuple[int, dict[str, str], bytes] | None = None
         self.file: Path | None = None
 
@@ -49,6 +52,8 @@ class Wire:
             await asyncio.sleep(self.stall_s)
             self.read += 1
             yield chunk
+            if self.bodies:
+                self.most_held_bytes = max(self.most_held_bytes, self.bodies.held_bytes)
 
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.answer = status, dict(headers), body
@@ -65,8 +70,9 @@ def edge_of(client: FlaskClient) -> Edge:
 
 def ask(client: FlaskClient, wire: Wire, **head: Any) -> tuple[int, dict[str, str], bytes]:
     around = edge_of(client)
+    wire.bodies = around._bodies
     asyncio.run(around.__rsgi__(Head(**head), wire))
-    assert around._held_bytes == 0
+    assert around._bodies.held_bytes == 0
     assert wire.answer is not None
     return wire.answer
 
@@ -85,23 +91,24 @@ def kind(body: bytes) -> str:
 def test_a_whole_body_reaches_flask(client: FlaskClient) -> None:
     body = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.txt"\r\n\r\nwords\r\n--b--\r\n'
     wire = Wire(body[:20], body[20:])
-    headers = {"content-type": "multipart/form-data; boundary=b", "content-length": str(len(body))}
-    status, answered, content = ask(client, wire, headers=headers)
+    status, answered, content = ask(client, wire, headers={**FORM, "content-length": str(len(body))})
     assert (status, kind(content)) == (422, "unreadable-image")
     assert answered["x-content-type-options"] == "nosniff"
 
 
 def test_an_announced_size_is_refused_unread(client: FlaskClient) -> None:
     wire = Wire(b"x" * 1000)
-    status, answered, content = ask(client, wire, headers={"content-length": "10000001"})
+    status, answered, content = ask(client, wire, headers={**FORM, "content-length": "1000000000"})
     assert (status, kind(content), wire.read) == (413, "too-large", 0)
     assert answered["connection"] == "close"
 
 
 def test_an_endless_body_ends_at_the_limit(make_client: MakeClient) -> None:
     wire = Wire(*[b"x" * 1000] * 50)
-    status, _, content = ask(make_client(max_request_bytes=5000), wire)
-    assert (status, kind(content), wire.read) == (413, "too-large", 6)
+    headers = {**FORM, "transfer-encoding": "chunked"}
+    status, answered, content = ask(make_client(max_request_bytes=5000), wire, headers=headers)
+    assert (status, kind(content), answered["connection"]) == (413, "too-large", "close")
+    assert (wire.read, wire.most_held_bytes) == (6 + 21, 5000)  # kept, and read to be forgotten
 
 
 def test_a_slow_body_is_given_up(make_client: MakeClient) -> None:
@@ -109,10 +116,118 @@ def test_a_slow_body_is_given_up(make_client: MakeClient) -> None:
     assert (status, kind(content)) == (408, "too-slow")
 
 
-def test_bodies_share_a_bound(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "BODIES_BYTES", 1500)
-    status, answered, content = ask(client, Wire(b"x" * 1000, b"x" * 1000))
-    assert (status, kind(content), answered["retry-after"]) == (503, "busy", "1")
+def test_bodies_share_a_bound(client: FlaskClient) -> None:
+    around = edge_of(client)
+    around._bodies.together_bytes = 1500
+    wire = Wire(b"x" * 1000, b"x" * 1000)
+    asyncio.run(around.__rsgi__(Head(), wire))
+    assert wire.answer
+    assert (wire.answer[0], kind(wire.answer[2]), wire.answer[1]["retry-after"]) == (503, "busy", "1")
+
+
+NEAR, FAR = "127.0.0.1:50000", "203.0.113.7:50000"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "client_at", "forwarded", "status"),
+    [
+        pytest.param(0, FAR, None, 503, id="the one that stalls"),
+        pytest.param(0, "198.51.100.1:50000", None, 422, id="another"),
+        pytest.param(0, FAR, "198.51.100.1", 503, id="the one, under another's name"),
+        pytest.param(1, NEAR, "198.51.100.1, 203.0.113.7", 503, id="the one, under another's name behind a proxy"),
+        pytest.param(1, NEAR, "203.0.113.7, 198.51.100.1", 422, id="another behind the proxy"),
+    ],
+)
+def test_one_client_cannot_hold_all_bodies(
+    make_client: MakeClient, proxies: int, client_at: str, forwarded: str | None, status: int
+) -> None:
+    """Somebody has sent as much as one client may, and stalls."""
+    around = edge_of(make_client(trusted_proxies=proxies))
+    around._bodies.client_bytes = 1000
+    wire = Wire(multipart(b"words"))
+    head = Head(headers={**FORM, **({"x-forwarded-for": forwarded} if forwarded else {})}, client=client_at)
+
+    async def crowd() -> None:
+        with around._bodies.holding("203.0.113.7") as stalled:
+            await stalled.read(0, Wire(b"x" * 1000))
+            await around.__rsgi__(head, wire)
+
+    asyncio.run(crowd())
+    assert wire.answer
+    assert wire.answer[0] == status
+    assert (around._bodies.held_bytes, dict(around._bodies._of_client)) == (0, {})
+
+
+def test_clients_on_loopback_share_an_address_and_no_limit(client: FlaskClient) -> None:
+    around = edge_of(client)
+    around._bodies.client_bytes = 10
+    wire = Wire(multipart(b"words"))
+    asyncio.run(around.__rsgi__(Head(), wire))
+    assert wire.answer
+    assert wire.answer[0] == 422
+
+
+def test_a_larger_request_has_room_too(make_client: MakeClient) -> None:
+    bodies = edge_of(make_client(max_request_bytes=100_000_000))._bodies
+    assert bodies.client_bytes == 100_000_000
+    assert bodies.together_bytes == 300_000_000
+
+
+def test_a_body_that_ends_early_is_not_analysed(client: FlaskClient) -> None:
+    body = multipart(b"words")
+    headers = {**FORM, "content-length": str(len(body) + 1)}
+    status, _, content = ask(client, Wire(body), headers=headers)
+    assert (status, kind(content)) == (400, "bad-request")
+    assert "ended after" in json.loads(content)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("POST", "/nowhere", 404),
+        ("POST", "/api/v1/nowhere", 404),
+        ("POST", "/api//v1/analyze", 404),
+        ("POST", "/healthz", 405),
+        ("POST", "/private/default.onnx", 405),
+        ("PUT", "/api/v1/analyze", 405),
+        ("GET", "/healthz", 200),
+        ("OPTIONS", "/api/v1/analyze", 200),
+    ],
+)
+def test_bodies_that_nobody_wants_are_forgotten_or_cut_off(
+    make_client: MakeClient, method: str, path: str, expected: int
+) -> None:
+    """Small ones come to their end, so that the client sees its answer; nothing of them is kept."""
+    client = make_client(max_request_bytes=1000)
+    small, large, endless, asks = (Wire(*[b"x" * 500] * 30) for _ in range(4))
+    small.chunks = small.chunks[:6]
+    lengths = [
+        (small, {"content-length": "3000"}),
+        (large, {"content-length": "1000000000"}),
+        (endless, {"transfer-encoding": "chunked"}),
+        (asks, {"content-length": "10", "expect": "100-continue"}),
+    ]
+    found = []
+    for wire, length in lengths:
+        status, answered, _ = ask(client, wire, method=method, path=path, headers={**FORM, **length})
+        assert (status, wire.most_held_bytes) == (expected, 0)
+        found.append((wire.read, answered.get("connection")))
+    assert found == [(6, None), (0, "close"), (9, "close"), (0, "close")]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_somewhat_too_large_comes_to_its_end(make_client: MakeClient, chunked: bool) -> None:
+    wire = Wire(*[b"x" * 500] * 6)
+    headers = {**FORM, **({"transfer-encoding": "chunked"} if chunked else {"content-length": "3000"})}
+    status, answered, content = ask(make_client(max_request_bytes=1000), wire, headers=headers)
+    assert (status, kind(content), wire.read) == (413, "too-large", 6)
+    assert "connection" not in answered
+
+
+def test_a_body_that_is_no_form_is_not_kept(client: FlaskClient) -> None:
+    wire = Wire(b"{}")
+    status, _, content = ask(client, wire, headers={"content-type": "application/json", "content-length": "2"})
+    assert (status, kind(content), wire.most_held_bytes) == (415, "not-multipart", 0)
 
 
 def test_a_full_queue_refuses_at_once_and_holds_up_nobody_else(
@@ -154,12 +269,12 @@ def test_a_full_queue_refuses_at_once_and_holds_up_nobody_else(
 
 @pytest.mark.parametrize("path", ["/api/v1/analyze", "//api/v1/analyze", "/%61pi/v1/analyze"])
 @pytest.mark.parametrize("sent", [None, "Bearer another-token-of-16", f"Basic {TOKEN}"])
-def test_a_body_without_the_token_is_not_read(make_client: MakeClient, path: str, sent: str | None) -> None:
+def test_a_body_without_the_token_is_not_kept(make_client: MakeClient, path: str, sent: str | None) -> None:
     wire = Wire(b"x" * 1000)
-    headers = {} if sent is None else {"authorization": sent}
+    headers = {**FORM, "content-length": "1000", **({} if sent is None else {"authorization": sent})}
     status, answered, content = ask(make_client(token=TOKEN), wire, path=path, headers=headers)
-    assert (status, kind(content), wire.read) == (401, "unauthorized", 0)
-    assert (answered["connection"], answered["www-authenticate"]) == ("close", 'Bearer realm="mien"')
+    assert (status, kind(content), wire.most_held_bytes) == (401, "unauthorized", 0)
+    assert answered["www-authenticate"] == 'Bearer realm="mien"'
 
 
 def test_a_body_with_the_token_is_read(make_client: MakeClient, picture: Picture) -> None:
@@ -190,8 +305,13 @@ def test_environ() -> None:
         query_string="a=1",
         client="[2001:db8::1]:443",
         server="[::1]:8000",
-        headers={"content-type": "text/plain", "content-length": "999", "transfer-encoding": "chunked", "x-a": "1"},
-        authority="example.org",
+        headers={
+            "content-type": "text/plain",
+            "content-length": "999",
+            "transfer-encoding": "chunked",
+            "x-a": "1",
+            "host": "example.org",
+        },
     )
     environ = environ_of(head)
     edge.set_body(environ, b"body")

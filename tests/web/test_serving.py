@@ -27,6 +27,7 @@ from tests.web.browser import free_port
 
 from mien import cli
 from mien.web import private
+from mien.web.serving import HEAD_BYTES, HEAD_MS
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 120.0  # on a busy machine
@@ -113,6 +114,22 @@ def service(tiny_onnx: Path) -> Iterator[Service]:
         running.stop()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def idle(service: Service) -> Iterator[dict[str, socket.socket]]:
+    """Clients that begin and do not go on, from the start of this file's tests."""
+    begun = {
+        "nothing": b"",
+        "half a head": b"GET / HTTP/1.1\r\nHost: x\r\nX-",
+        "one request": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+    }
+    with contextlib.ExitStack() as stack:
+        clients = {name: stack.enter_context(socket.create_connection(("127.0.0.1", service.port))) for name in begun}
+        for name, data in begun.items():
+            clients[name].sendall(data)
+        yield clients
+
+
 def curl_lines() -> list[str]:
     text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
     return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
@@ -193,6 +210,11 @@ def test_idle_downloads_take_no_memory(service: Service) -> None:
         assert resident_mb(worker) - before < 100
 
 
+def send_endlessly(connection: socket.socket, data: bytes, *, times: int) -> None:
+    for _ in range(times):
+        connection.sendall(data)
+
+
 def resident_mb(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -207,6 +229,51 @@ def test_metrics_of_the_workers(service: Service) -> None:
     text = service.get("/metrics").decode()
     assert 'mien_requests_total{endpoint="/readyz",status="200"}' in text
     assert "mien_queue_depth" in text
+
+
+@pytest.mark.parametrize("name", ["nothing", "half a head", "one request", "HTTP/2"])
+def test_idle_connections_are_closed(idle: dict[str, socket.socket], name: str) -> None:
+    """Or so many of them as a worker may have would shut everybody else out."""
+    idle[name].settimeout(HEAD_MS / 1000 + 10)
+    with contextlib.suppress(ConnectionError):
+        while idle[name].recv(4096):
+            pass
+
+
+def test_heads_are_small(service: Service) -> None:
+    with raw(service, f"GET /healthz HTTP/1.1\nHost: x\nX-Long: {'x' * 4 * HEAD_BYTES}") as connection:
+        assert connection.recv(12) == b"HTTP/1.1 431"
+
+
+def test_old_clients_are_answered(service: Service) -> None:
+    with raw(service, "GET /healthz HTTP/1.0") as connection:
+        assert connection.recv(15) == b"HTTP/1.0 200 OK"
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/api/v1/nowhere", "/healthz", "/metrics", "/api/v1/models"])
+@pytest.mark.parametrize("length", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+def test_a_gigabyte_is_refused_at_once(service: Service, path: str, length: str) -> None:
+    worker = service.workers()[0]
+    before = resident_mb(worker)
+    with raw(service, f"POST {path} HTTP/1.1\nHost: x\n{length}") as connection:
+        assert connection.recv(12) in (b"HTTP/1.1 404", b"HTTP/1.1 405")
+        with pytest.raises(ConnectionError):
+            send_endlessly(connection, b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n", times=1000)
+    assert resident_mb(worker) - before < 20
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../settings.py", "/static/..%2fsettings.py", "/static/%2e%2e/settings.py", "/static/..%5csettings.py",
+     "/static/%2fetc/passwd", "/static//etc/passwd", "/static/css/mien.css%00.png", "/samples/..%2f..%2fapp.py",
+     "/private/baseline.onnx", "/static/"],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_folder(service: Service, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)
+    connection.request("GET", path)
+    with connection.getresponse() as answer:
+        assert (answer.status, answer.getheader("Content-Type")) == (404, "application/problem+json")
+    connection.close()
 
 
 def test_stop_finishes_what_is_in_flight(tiny_onnx: Path, grace_hopper: Path) -> None:

@@ -13,9 +13,9 @@ from mien.errors import ImageError
 from mien.results import Prediction
 from mien.web import schemas, service
 from mien.web.edge import ARRIVED
-from mien.web.errors import Problem, unreadable
+from mien.web.errors import too_many_images, unreadable
 from mien.web.state import State
-from mien.web.uploads import Upload
+from mien.web.uploads import Upload, check_multipart
 
 ANALYSIS = Tag(name="analysis", description="Faces and the expressions that they show.")
 OPERATIONS = Tag(name="operations", description="For those who run the service.")
@@ -47,8 +47,7 @@ def analyze(query: schemas.AnalyzeQuery, form: schemas.AnalyzeForm) -> Response:
     model = shared.model(query.model)
     uploads = [Upload(storage) for storage in form.image]
     if len(uploads) > shared.settings.max_images:
-        detail = f"{len(uploads)} pictures in one request: send {shared.settings.max_images} at most"
-        raise Problem(413, detail, kind="too-many-images", title="Too many pictures in one request")
+        raise too_many_images(len(uploads), shared.settings.max_images)
     deadline = service.Deadline(shared.settings.max_seconds)
     with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
         _note(waited_s=waited_s, images=len(uploads))
@@ -75,6 +74,8 @@ def explain(query: schemas.ExplainQuery, form: schemas.ExplainForm) -> Response:
     """Maps of the evidence in the faces of one picture."""
     shared = state()
     model = shared.model(query.model)
+    if len(request.files.getlist("image")) > 1:
+        raise too_many_images(len(request.files.getlist("image")), 1)
     upload = Upload(form.image)
     deadline = service.Deadline(shared.settings.max_seconds)
     with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
@@ -174,12 +175,10 @@ def _note(**values: float) -> None:
 
 @blueprint.before_request
 def require_multipart() -> None:
-    """Refuse other bodies by name, before their fields are missed.
+    """Of every server: `mien.web.edge` looks before a body is read.
 
     Raises:
         Problem: the body is not multipart/form-data.
     """
-    if request.method == "POST" and request.mimetype != "multipart/form-data":
-        raise Problem(
-            415, f"send multipart/form-data with a field `image`, not {request.mimetype or 'an untyped body'}"
-        )
+    if request.method == "POST":
+        check_multipart(request)

@@ -6,7 +6,6 @@ from typing import Any
 from flask import Flask
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from mien import __version__
 from mien.web import api, errors, logs, pages, private, security
@@ -37,6 +36,7 @@ def create_app(settings: Settings | None = None, *, models: Sequence[Served] | N
         static_folder="static",
     )
     app.request_class = MemoryRequest
+    app.url_map.merge_slashes = False  # or `/api//v1` is answered with the address of whatever Host was sent
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.json.compact = True  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
@@ -51,8 +51,6 @@ def create_app(settings: Settings | None = None, *, models: Sequence[Served] | N
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(private.blueprint)
     app.extensions["mien.openapi"] = document(app, token=settings.token is not None)
-    if settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
     return app
 
 

@@ -27,6 +27,18 @@ TYPES = {
 """Status -> the last part of `type`, and `title`; a `Problem` can be more precise."""
 
 
+PLAIN = {
+    404: "there is nothing here: /openapi lists the API's addresses",
+    405: "the header Allow lists the methods that this address takes",
+}
+"""Status -> what is said in place of Werkzeug's words for people who type addresses."""
+WORDS = {
+    "missing": "this field is missing",
+    "extra_forbidden": "no such parameter; /openapi lists them, and all but the pictures go into the query",
+}
+"""Kind of a fault that pydantic finds -> what is said of it, where pydantic's words do not help."""
+
+
 class Problem(Exception):  # noqa: N818 - the RFC's word
     """An answer other than success, raised where the fault is known."""
 
@@ -56,6 +68,12 @@ def unreadable(error: ImageError, index: int) -> Problem:
     return problem
 
 
+def too_many_images(count: int, allowed: int) -> Problem:
+    """The answer for a request with more pictures than it may have."""
+    detail = f"{count} pictures in one request: send {allowed} at most"
+    return Problem(413, detail, kind="too-many-images", title="Too many pictures in one request")
+
+
 def response_of(problem: Problem) -> Response:
     """The answer that a problem makes."""
     body = {
@@ -76,7 +94,9 @@ def response_of(problem: Problem) -> Response:
 
 def validation_response(error: ValidationError) -> Response:
     """What flask-openapi3 answers where a parameter does not fit its model."""
-    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    faults = [
+        f"{'.'.join(map(str, fault['loc']))}: {WORDS.get(fault['type'], fault['msg'])}" for fault in error.errors()
+    ]
     return response_of(Problem(422, "; ".join(faults)))
 
 
@@ -93,7 +113,7 @@ def _from_http(error: HTTPException) -> Response:
     status = error.code or 500
     if status not in TYPES:
         status = 400 if status < 500 else 500
-    problem = Problem(status, error.description or TYPES[status][1])
+    problem = Problem(status, PLAIN.get(status) or error.description or TYPES[status][1])
     response = response_of(problem)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):

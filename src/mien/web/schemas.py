@@ -32,7 +32,13 @@ EXAMPLE_MODEL: dict[str, Any] = {
 }
 
 
-class AnalyzeQuery(BaseModel):
+class Strict(BaseModel):
+    """What a request says: a misspelt option must not silently mean the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AnalyzeQuery(Strict):
     """How pictures are analysed."""
 
     model: str | None = Field(
@@ -44,7 +50,7 @@ class AnalyzeQuery(BaseModel):
     )
 
 
-class AnalyzeForm(BaseModel):
+class AnalyzeForm(Strict):
     """Pictures to analyse."""
 
     image: list[FileStorage] = Field(
@@ -63,7 +69,7 @@ class ExplainQuery(AnalyzeQuery):
     label: list[str] = Field([], description="Labels to explain; all if absent.", max_length=16)
 
 
-class ExplainForm(BaseModel):
+class ExplainForm(Strict):
     """The picture to explain."""
 
     image: FileStorage = Field(description="One picture.")

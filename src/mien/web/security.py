@@ -76,6 +76,14 @@ def is_preflight(request: Request, settings: Settings) -> bool:
     return request.method == "OPTIONS" and allowed and request.path.startswith("/api/")
 
 
+def client_of(request: Request, settings: Settings) -> str:
+    """The address that asks; behind trusted proxies the one that the outermost of them saw."""
+    forwarded, trusted = request.access_route, settings.trusted_proxies
+    if trusted and len(forwarded) >= trusted and "X-Forwarded-For" in request.headers:
+        return forwarded[-trusted]
+    return request.remote_addr or "unknown"
+
+
 def check_token(request: Request, settings: Settings) -> None:
     """Look for the token where one is needed; in a time that tells nothing of it.
 
@@ -107,7 +115,7 @@ def _limit_rate(app: Flask, settings: Settings) -> None:
     """So many API calls a client; none are counted on loopback, where nobody else calls."""
 
     def client() -> str:
-        return request.remote_addr or "unknown"
+        return client_of(request, settings)
 
     def free() -> bool:
         return not request.path.startswith("/api/") or is_loopback(client())

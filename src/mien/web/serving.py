@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from mien import hub
@@ -24,7 +24,11 @@ from mien.web.app import create_app
 from mien.web.edge import Edge
 from mien.web.settings import Settings
 
-CONNECTIONS = 1024  # of a worker at a time; further ones wait in the kernel's queue
+CONNECTIONS = (
+    4096  # of a worker at a time, each a file: Granian raises that limit of the system; more wait in the kernel
+)
+HEAD_MS = 10_000  # for the head of a request, from the connection or the last answer on
+HEAD_BYTES = 64 * 1024  # of that head at most; times the connections, it is the largest part of what strangers can fill
 GRACE_S = 30  # for what is in flight when the service is told to stop
 CRASHES, CRASH_WINDOW_S = 10, 10.0  # more exits of workers in that time mean a fault that starting again cannot heal
 
@@ -95,7 +99,8 @@ def serve(settings: Settings, address: Address) -> None:
             factory=True,
             workers=address.workers,
             backpressure=CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=10_000),
+            http=HTTPModes.http1,  # HTTP/2, which only proxies speak without TLS, would wait for ever for a request
+            http1_settings=HTTP1Settings(header_read_timeout=HEAD_MS, max_buffer_size=HEAD_BYTES),
             websockets=False,
             respawn_failed_workers=True,
             workers_kill_timeout=GRACE_S,

@@ -6,9 +6,13 @@ from typing import IO, Any
 
 import flask
 from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
+from werkzeug.wrappers import Request
 
 from mien.images import Photo
 from mien.pipeline import Analyzer
+from mien.web.errors import Problem
 
 MAX_NAME = 120  # characters of a file name that are repeated in the answer
 
@@ -19,6 +23,40 @@ class MemoryRequest(flask.Request):
     def _get_file_stream(self, *args: Any, **kwargs: Any) -> IO[bytes]:
         """The size of the whole body is limited, so memory is."""
         return io.BytesIO()
+
+    def make_form_data_parser(self) -> FormDataParser:
+        """One that tells of damage: Werkzeug's own takes a damaged form for an empty one."""
+        parser = super().make_form_data_parser()
+        parser.silent = False
+        return parser
+
+    def _load_form_data(self) -> None:
+        """Unpack the form.
+
+        Raises:
+            Problem: it is damaged, or has too many parts.
+        """
+        try:
+            super()._load_form_data()
+        except UnicodeDecodeError as error:
+            raise Problem(400, "the names of fields and files must be UTF-8") from error
+        except ValueError as error:
+            raise Problem(400, "the form is damaged or cut off: its parts are not as its boundary says") from error
+        except RequestEntityTooLarge as error:
+            if (self.content_length or 0) > (self.max_content_length or 0):
+                raise
+            raise Problem(413, "the form has too many parts, or a long text where a file belongs") from error
+
+
+def check_multipart(request: Request) -> None:
+    """Refuse other bodies by name, before their fields are missed.
+
+    Raises:
+        Problem: the body is not multipart/form-data.
+    """
+    if request.mimetype != "multipart/form-data":
+        sent = request.mimetype or "an untyped body"
+        raise Problem(415, f"send multipart/form-data with a field `image`, not {sent}")
 
 
 class Upload:
