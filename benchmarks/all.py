@@ -33,7 +33,7 @@ class Benchmark:
     minutes: float  # about, on two idle cores
     arguments: str  # after `python`
     writes: str
-    short: str | None  # options in place of the others for a try; None: as long, so it is not tried
+    short: str | None  # the same for a try; None: it is as long
     first: str = ""  # what the first run takes besides
 
 
@@ -78,7 +78,7 @@ BENCHMARKS = (
         6,
         "benchmarks/batch.py --output results/batch.json --page docs/sizing.md",
         "results/batch.json, docs/sizing.md",
-        "benchmarks/batch.py --scale 0.01",
+        "benchmarks/batch.py --scale 0.02",
     ),
     Benchmark(
         "video",
@@ -102,23 +102,22 @@ BENCHMARKS = (
         8,
         "benchmarks/peers.py --data DATA",
         "results/peers.json, docs/benchmarks.md, docs/images/peers.*",
-        None,
+        "benchmarks/peers.py --data DATA --limit 20 --rounds 1 --starts 1 --only fer",
         first=", the first time 20 more and 15 GB: it installs the peers",
     ),
 )
 
 
-def command(benchmark: Benchmark, *, data: Path | None, short: bool) -> list[str]:
-    """The command line, with the data set in its place."""
-    words = (benchmark.short or "" if short else benchmark.arguments).split()
-    return [sys.executable, *(str(data) if word == DATA else word for word in words)]
+def words_of(benchmark: Benchmark, *, short: bool) -> list[str]:
+    """What stands after `python`; empty where there is no short form."""
+    return (benchmark.short or "" if short else benchmark.arguments).split()
 
 
-def why_not(benchmark: Benchmark, *, data: Path | None, short: bool) -> str | None:
-    """Why a benchmark cannot run."""
-    if short:
-        return "it has no short form" if benchmark.short is None else None
-    return "give --data" if data is None and DATA in benchmark.arguments.split() else None
+def why_not(words: list[str], *, data: Path | None) -> str | None:
+    """Why a command cannot run."""
+    if not words:
+        return "it has no short form"
+    return "give --data" if data is None and DATA in words else None
 
 
 def table() -> str:
@@ -130,12 +129,12 @@ def table() -> str:
     return "\n".join([*lines, f"{'all':<16} {sum(one.minutes for one in BENCHMARKS):>3g} min on two idle cores"])
 
 
-def run(benchmark: Benchmark, words: list[str]) -> int:
+def run(name: str, words: list[str]) -> int:
     """Run one in the repository's folder, with what it says on this terminal; its exit code."""
-    print(f"\n=== {benchmark.name}: {' '.join(['python', *words[1:]])}", flush=True)
+    print(f"\n=== {name}: python {' '.join(words)}", flush=True)
     began_s = time.monotonic()
-    code = subprocess.run(words, cwd=ROOT, check=False).returncode
-    print(f"=== {benchmark.name}: exit code {code} after {(time.monotonic() - began_s) / 60:.1f} min", flush=True)
+    code = subprocess.run([sys.executable, *words], cwd=ROOT, check=False).returncode
+    print(f"=== {name}: exit code {code} after {(time.monotonic() - began_s) / 60:.1f} min", flush=True)
     return code
 
 
@@ -157,10 +156,11 @@ def main() -> int:
     for benchmark in BENCHMARKS:
         if options.only and benchmark.name not in options.only:
             continue
-        if reason := why_not(benchmark, data=data, short=options.short):
+        words = words_of(benchmark, short=options.short)
+        if reason := why_not(words, data=data):
             print(f"\n=== {benchmark.name}: not run: {reason}")
             continue
-        codes[benchmark.name] = run(benchmark, command(benchmark, data=data, short=options.short))
+        codes[benchmark.name] = run(benchmark.name, [str(data) if word == DATA else word for word in words])
     failed = [name for name, code in codes.items() if code]
     print(f"\n{len(codes)} run; failed or under a bar: {', '.join(failed) or 'none'}")
     return 1 if failed else 0

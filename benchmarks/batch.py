@@ -163,9 +163,14 @@ def settings(folder: Path, workload: str, model: str, images: int, output: str) 
     )
 
 
+def job_images(workload: str, cpus: int, scale: float) -> int:
+    """Images of a timed job: at least so many that some shards land one after the other."""
+    return max(8 * cpus, round(PER_CPU[workload] * cpus * scale))
+
+
 def local_clock(folder: Path, workload: str, model: str, threads: int, scale: float) -> Clock:
     """A job of the local engine."""
-    images = round(PER_CPU[workload] * threads * scale)
+    images = job_images(workload, threads, scale)
     clock = Clock()
     output = f"local-{threads}-{WORKLOADS[workload][1]}.parquet"
     job.run(settings(folder, workload, model, images, output), local.engine(threads), watch=clock)
@@ -197,7 +202,7 @@ def on_ray(folder: Path, workload: str, model: str, workers: int, scale: float) 
     clock = Clock()
     engine = partial(cluster.run, cluster=cluster.ClusterSettings(address=nodes.address, workers=workers))
     try:
-        images = round(2 * PER_CPU[workload] * scale)
+        images = job_images(workload, 2, scale)
         job.run(settings(folder, workload, model, images, f"ray-{workers}.parquet"), engine, watch=clock)
     finally:
         nodes.shutdown()
