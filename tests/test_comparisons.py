@@ -1,4 +1,4 @@
-"""Pages whose figures scripts write, class balance, attention, reports: what they say is what the records say."""
+"""Pages whose figures scripts write, class balance, attention, report, audit: what they say is what the records say."""
 
 import json
 import re
@@ -76,6 +76,56 @@ def test_the_report_on_the_page_is_the_one_that_is_kept(comparisons: ModuleType)
     for model in report["models"]:  # of the files that are packaged now
         packaged = hub.sha256_of(hub.resolve(model["name"]))
         assert model["metrics"]["model"]["sha256"] == packaged, "make it again: see benchmarks/report_page.py"
+
+
+def test_the_audit_on_the_page_is_the_one_that_is_kept(comparisons: ModuleType) -> None:
+    del comparisons
+    import audit_page  # noqa: PLC0415 - a script
+
+    found = json.loads((REPOSITORY / "results" / "audit.json").read_text(encoding="utf-8"))
+    text = (REPOSITORY / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert f"<!-- measured -->\n{audit_page.section(found)}\n<!-- /measured -->" in text
+
+
+def test_what_is_not_in_the_audit_was_not_run(comparisons: ModuleType) -> None:
+    del comparisons
+    import audit_page  # noqa: PLC0415 - a script
+
+    found = json.loads((REPOSITORY / "results" / "audit.json").read_text(encoding="utf-8"))
+    detector = {"no_face": 323, "not_a_face": 161, "both": 100}
+    text = audit_page.section({**found, "detectors": {"yunet": detector}, "label_errors": None})
+    assert "| no face found by `centerface` | not run |" in text
+    assert "| no face found by `yunet` | 323 (1.0 %), among them 100 of the 161 that are none by FER+ |" in text
+    assert "| likely label errors | not run |" in text
+
+
+def test_figures_in_the_text_of_guides() -> None:
+    """What sentences quote of the packaged default and of the audit: made again, the text has to follow."""
+    found = json.loads((REPOSITORY / "results" / "evaluation" / "default" / "metrics.json").read_text())
+    audit = json.loads((REPOSITORY / "results" / "audit.json").read_text())
+    accuracy, sure = 100 * found["accuracy"], found["uncertain"]
+    low, high = (100 * end for end in found["accuracy_ci95"])
+    recall = {label: row["recall"] for label, row in found["per_class"].items()}
+    plurality = f"{100 * audit['summary']['plurality_agrees']:.1f} %"
+    quoted = {
+        "concepts.md": (
+            f"(ECE): {100 * found['ece']:.1f} %",
+            f"{100 * sure['accuracy_of_certain']:.1f} % of those are right for `default`",
+            f"against {accuracy:.1f} % of all",
+            f"FER-2013's label for {plurality} of the images",
+        ),
+        "responsible-use.md": (
+            f"{accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})",
+            f"recall of fear {recall['fear']:.2f}, of disgust {recall['disgust']:.2f} (56 faces); the strongest, happy "
+            f"{recall['happy']:.2f}",
+            f"{plurality} of the images",
+            f"{audit['summary']['problems']['conflict']['groups']} groups",
+            f"{audit['summary']['problems']['not-a-face']['images']} of 32,298",
+        ),
+    }
+    for page, figures in quoted.items():
+        text = " ".join((REPOSITORY / "docs" / page).read_text(encoding="utf-8").split())
+        assert [figure for figure in figures if figure not in text] == [], page
 
 
 def test_a_balanced_run_beside_the_plain_one(comparisons: ModuleType) -> None:
