@@ -11,7 +11,7 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 
-from mien.batch import cluster, local
+from mien.batch import cluster, local, parts
 from mien.batch.plan import Plan
 from mien.batch.work import Counts, Done, Work
 from mien.cli import batch_progress
@@ -55,6 +55,30 @@ def test_some_errors(batch: Run, album: Path, tmp_path: Path) -> None:
     again = batch(album, tmp_path / "out.parquet", "--resume")
     assert again.code == 1
     assert "0 images scored now, 1 of 1 shards were there" in again.err
+
+
+def test_interrupted_it_says_how_to_go_on(
+    batch: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed: list[int] = []
+    land = parts.name_of
+
+    def name_of(shard: int) -> str:
+        if len(landed) == 2:
+            raise KeyboardInterrupt
+        landed.append(shard)
+        return land(shard)
+
+    with monkeypatch.context() as pressed:
+        pressed.setattr(parts, "name_of", name_of)
+        run = batch(album, tmp_path / "out.parquet", "--shard-images", 1, "--threads", 1)
+    assert (run.code, run.out) == (130, "")
+    assert run.err == (
+        f"mien: {tmp_path}/out.parquet: interrupted: the same command with --resume goes on from the finished shards\n"
+    )
+    again = batch(album, tmp_path / "out.parquet", "--shard-images", 1, "--resume")
+    assert again.code == 0
+    assert "2 of 5 shards were there" in again.err
 
 
 def test_errors_only_and_no_flood_of_them(batch: Run, album: Path, tmp_path: Path) -> None:

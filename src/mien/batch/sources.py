@@ -145,6 +145,8 @@ def _units(address: str, column: str | None) -> Iterator[Unit]:
 def _size(address: str) -> int:
     try:
         return stores.size_of(address)
+    except FileNotFoundError as error:
+        raise DataError(f"{address}: is not there, or its server does not answer: check the path") from error
     except OSError as error:
         raise DataError(f"{address}: cannot be opened ({error.strerror or error}): check the path") from error
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.interrupt import INTERRUPTED
 from mien.cli.options import DetectorName, DetectorOption, ModelOption
 from mien.cli.predict import complain
 
@@ -59,14 +60,15 @@ def command(  # noqa: PLR0913 - one parameter an option
         int, typer.Option(min=1, help="CPUs, and threads, of a worker.", rich_help_panel=CLUSTER)
     ] = 1,
     worker_gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs of a worker; 0.25: four share one.", rich_help_panel=CLUSTER)
+        float, typer.Option(min=0, help="GPUs of a worker; 0.25: four share one (not tried).", rich_help_panel=CLUSTER)
     ] = 0.0,
 ) -> None:
     """Score millions of pictures into one Parquet table: a row a face, and one for each picture without.
 
     A killed job goes on with --resume: no row is there twice, none is missing. docs/batch.md describes the columns.
 
-    Exit code: 0 all well, 1 some pictures could not be read (their rows say why), 2 nothing could be done.
+    Exit code: 0 all well, 1 some pictures could not be read (their rows say why), 2 nothing could be done, 130 after
+    Ctrl-C.
     """
     from mien.errors import require
 
@@ -90,8 +92,12 @@ def command(  # noqa: PLR0913 - one parameter an option
         shard_images=shard_images,
         resume=resume,
     )
-    with Progress() as progress, redirect_stdout(sys.stderr):  # Ray prints what befalls its workers
-        summary = job.run(settings, chosen, watch=progress)
+    try:
+        with Progress() as progress, redirect_stdout(sys.stderr):  # Ray prints what befalls its workers
+            summary = job.run(settings, chosen, watch=progress)
+    except KeyboardInterrupt:
+        complain(f"{output}: interrupted: the same command with --resume goes on from the finished shards")
+        raise typer.Exit(INTERRUPTED) from None
     _report(summary)
 
 

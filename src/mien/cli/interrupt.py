@@ -8,6 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # the exit code, as shells say of a command that Ctrl-C ended
 
 
 class Interruption:

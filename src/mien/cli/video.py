@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import mien
-from mien.cli.interrupt import Interruption
+from mien.cli.interrupt import INTERRUPTED, Interruption
 from mien.cli.options import (
     DetectEveryOption,
     DetectorName,
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mien.video.outputs import Outputs, Paths
     from mien.video.summary import Summary
     from mien.video.track import TrackSettings
-
-INTERRUPTED = 130  # as shells say of a command that Ctrl-C ended
 
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
