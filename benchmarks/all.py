@@ -95,8 +95,13 @@ BENCHMARKS = (
         "benchmarks/video_memory.py --minutes 0.4 --detector yunet",
     ),
     Benchmark("explain", 2, "benchmarks/explain.py", "results/explain.json, docs/explanations.md", None),
-    Benchmark("web", 4, "benchmarks/web_load.py", "nothing", "benchmarks/web_load.py --seconds 3 --clients 1"),
-    Benchmark("web-live", 2, "benchmarks/web_load.py --live", "nothing", None),
+    Benchmark(
+        "web",
+        5,
+        "benchmarks/web_load.py",
+        "results/web_load.json, docs/serving.md",
+        "benchmarks/web_load.py --seconds 3 --clients 1 --try",
+    ),
     Benchmark(
         "peers",
         8,

@@ -243,6 +243,16 @@ def test_no_camera(page: Any, address: str) -> None:
     assert page.get_by_role("button", name="Take photo").is_disabled()
 
 
+def test_no_camera_over_plain_http(page: Any, address: str) -> None:
+    page.add_init_script("""
+        Object.defineProperty(window, "isSecureContext", { get: () => false });
+        Object.defineProperty(navigator, "mediaDevices", { get: () => undefined });
+    """)
+    page.goto(f"{address}/live")
+    page.get_by_role("button", name="Start camera").click()
+    page.get_by_role("alert").filter(has_text="only to pages that come over https").wait_for()
+
+
 def test_live(page: Any, address: str) -> None:
     page.goto(f"{address}/live")
     check_accessible(page)

@@ -206,7 +206,9 @@ def test_headers_of_every_answer(client: FlaskClient, path: str) -> None:
 def test_other_sites_may_call_only_when_named(make_client: MakeClient) -> None:
     client = make_client(cors_origins=("https://good.example",), token=TOKEN)
     good, bad = {"Origin": "https://good.example"}, {"Origin": "https://bad.example"}
-    assert client.get("/api/v1/models", headers=good).headers["Access-Control-Allow-Origin"] == good["Origin"]
+    allowed = client.get("/api/v1/models", headers=good).headers
+    assert allowed["Access-Control-Allow-Origin"] == good["Origin"]
+    assert allowed["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
     assert "Access-Control-Allow-Origin" not in client.get("/api/v1/models", headers=bad).headers
     before = client.options("/api/v1/analyze", headers={**good, "Access-Control-Request-Method": "POST"})
     assert before.status_code == 204

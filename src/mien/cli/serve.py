@@ -40,8 +40,9 @@ def command(
     check_exposure(host, token=chosen.token, public=public)
     names = check_models(chosen)
     address = Address(host=host, port=port, workers=workers or min(8, max(2, available_cpus())))
+    shown = f"[{host}]" if ":" in host else host
     typer.echo(
-        f"mien: {', '.join(names)} on http://{host}:{port} ({address.workers} workers; Ctrl-C ends it)", err=True
+        f"mien: {', '.join(names)} on http://{shown}:{port} ({address.workers} workers; Ctrl-C ends it)", err=True
     )
     try:
         serve(chosen, address)

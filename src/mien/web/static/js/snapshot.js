@@ -40,6 +40,7 @@ export async function openCamera(fallback) {
 
 /** Why there is no camera, and what to do. */
 export function cameraWords(error) {
+  if (!window.isSecureContext) return "Browsers give the camera only to pages that come over https, or from this machine. Ask whoever runs this service for its https address.";
   if (error.name === "NotAllowedError") return "The browser does not allow this page to use the camera. Allow it in the address bar and try again.";
   if (error.name === "NotFoundError") return "No camera was found. Connect one and try again.";
   if (error.name === "NotReadableError") return "Another program is using the camera. Close it and try again.";

@@ -9,7 +9,7 @@ export function showSureness(models) {
 }
 
 function modelFacts(model, several) {
-  const facts = [trained(model), accuracy(model), calibration(model), uncertainty(model), hardest(model), ["Licence of the weights", `${model.model.licence}.`]].filter(Boolean);
+  const facts = [trained(model), accuracy(model), calibration(model), uncertainty(model), hardest(model), ["Licence of the weights", sentenceOf(model.model.licence)]].filter(Boolean);
   const list = h("dl", { class: "facts" }, ...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
   const { name, sha256, precision } = model.model;
   return h("div", { class: "facts-of" },
@@ -61,6 +61,10 @@ function limits() {
       h("li", {}, "The training photos do not represent everyone equally; ages, skin tones and cultures that are rare in them get worse answers."),
       h("li", {}, "Small, dark, blurred, covered or turned faces make wrong answers more likely."),
       h("li", {}, "Do not use it to judge a person: not for hiring, policing, exams, medicine or anything else with consequences.")));
+}
+
+function sentenceOf(words) {
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 }
 
 function decimal(share) {
