@@ -1,7 +1,8 @@
-"""Pages whose figures scripts write, class balance, attention, report, audit: what they say is what the records say."""
+"""Pages whose figures scripts write, class balance, attention, report, audit, explanations: what they say is what the records say."""
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
@@ -97,6 +98,19 @@ def test_what_is_not_in_the_audit_was_not_run(comparisons: ModuleType) -> None:
     assert "| no face found by `centerface` | not run |" in text
     assert "| no face found by `yunet` | 323 (1.0 %), among them 100 of the 161 that are none by FER+ |" in text
     assert "| likely label errors | not run |" in text
+
+
+def test_the_tables_of_explanations_are_those_that_are_kept(comparisons: ModuleType, tmp_path: Path) -> None:
+    del comparisons
+    import explain  # noqa: PLC0415 - a script
+
+    page = REPOSITORY / "docs" / "explanations.md"
+    shutil.copy(page, tmp_path)
+    results = json.loads((REPOSITORY / "results" / "explain.json").read_text(encoding="utf-8"))
+    explain.write_tables(results, tmp_path / page.name)
+    assert (tmp_path / page.name).read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    for model, found in results.items():  # of the files that are packaged now
+        assert found["sha256"] == hub.sha256_of(hub.resolve(model)), "make it again: see benchmarks/explain.py"
 
 
 def test_figures_in_the_text_of_guides() -> None:
