@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import mien
 from mien.datasets import packed
@@ -52,8 +53,10 @@ def smoke(name: str, dataset: Dataset, options: argparse.Namespace, world: World
     if options.batch_size:
         recipe = replace(recipe, batch_size=options.batch_size)
     train, validation = dataset.split("train"), dataset.split("validation")
-    faces = np.arange(options.steps * recipe.batch_size) % len(train)  # a small set comes round again
-    few = {"train": train.take(faces), "validation": validation.take(np.arange(min(VALIDATED_FACES, len(validation))))}
+    few = {
+        "train": train.take(drawn(len(train), options.steps * recipe.batch_size)),
+        "validation": validation.take(drawn(len(validation), VALIDATED_FACES)),
+    }
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         engine, weights = prepared(name, recipe, Dataset(dataset.labels, few, dataset.provenance), Path(folder), world)
@@ -70,6 +73,11 @@ def smoke(name: str, dataset: Dataset, options: argparse.Namespace, world: World
         "device": run.device_name(world.device),
         "versions": {"mien": mien.__version__, "torch": str(torch.__version__)},
     }
+
+
+def drawn(faces: int, number: int) -> NDArray[np.int64]:
+    """Rows of `number` faces out of all classes; those of a small set come round again."""
+    return np.resize(np.random.default_rng(0).permutation(faces), number)
 
 
 def prepared(name: str, recipe: Recipe, dataset: Dataset, folder: Path, world: World) -> tuple[Engine, str]:

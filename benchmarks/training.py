@@ -4,11 +4,13 @@
 
 mien: the whole data set as one uint8 tensor, augmentation on whole batches on the device. The plain way: the same
 images as JPEG files in class folders, a torch DataLoader with 2 workers, PIL, and torchvision's v2 transforms of the
-same augmentation, one image at a time. Network, batch, optimiser, autocast and memory layout are the same. Both are
-timed in turn, several rounds of each, so that whatever else the machine does meets both, and CPU time, workers
-included, is taken beside wall time; `alone` is mien's step on one batch that is ready, so that the rest is data and
-augmentation. Also the largest resident memory of a run of vgg-narrow on the CPU in a process of its own and, on a CUDA
-GPU, the share of its measured matrix peak (forward and backward are three passes of two operations a MAC).
+same augmentation, one image at a time. Network, batch, optimiser, autocast and memory layout are the same; the
+precision is that of the network's own recipe, which is bf16 for all that are trained on a CPU (with `--precision fp32`
+the step weighs more, and what mien saves beside it less). Both are timed in turn, several rounds of each, so that
+whatever else the machine does meets both, and CPU time, workers included, is taken beside wall time; `alone` is mien's
+step on one batch that is ready, so that the rest is data and augmentation. Also the largest resident memory of a run of
+vgg-narrow on the CPU in a process of its own and, on a CUDA GPU, the share of its measured matrix peak (forward and
+backward are three passes of two operations a MAC).
 """
 
 import argparse
@@ -43,6 +45,7 @@ from mien.models.counts import count_macs
 from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
 from mien.training import augment, data, distributed, losses, optim, transfer
+from mien.training import recipe as recipes
 from mien.training.distributed import World
 from mien.training.engine import Engine
 from mien.training.recipe import Recipe
@@ -315,6 +318,11 @@ def memory_child(options: argparse.Namespace) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9)
 
 
+def own_precision(name: str) -> str:
+    """What the recipe of this network computes in; fp32 where it has none."""
+    return recipes.read(name).precision if name in recipes.names() else "fp32"
+
+
 def make_job(name: str, batch_size: int, precision: str, dataset: Dataset, device: torch.device) -> Job:
     """The defaults of a recipe for this network, without averaged weights and warm-up."""
     settings: dict[str, Any] = {"precision": precision, "ema": 0.0, "warmup_steps": 0}
@@ -331,7 +339,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--images", type=int, default=4096, help="how many training images both ways use")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: fp32 on a CPU, bf16 on a GPU")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="default: bf16 on a GPU, else as the network's recipe"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory out")
     parser.add_argument("--memory-child", action="store_true", help=argparse.SUPPRESS)
@@ -346,15 +356,15 @@ def main() -> None:
         memory_child(options)
         return
     device = distributed.pick_device(options.device)
-    precision = options.precision or ("bf16" if device.type == "cuda" else "fp32")
     whole = packed.load(options.data, only=("train",))
     chosen = np.random.default_rng(0).permutation(len(whole.split("train")))[: options.images]
     dataset = Dataset(whole.labels, {"train": whole.split("train").take(np.sort(chosen))})
-    peak = matrix_peak(device, precision)
+    peak = matrix_peak(device, options.precision or "bf16")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_folder(dataset.split("train"), dataset.labels, Path(folder))
         for name in options.models or (models.names() if device.type == "cuda" else ON_CPU):
+            precision = options.precision or ("bf16" if device.type == "cuda" else own_precision(name))
             job = make_job(name, options.batch_size, precision, dataset, device)
             rows.append(row(job, Path(folder), options, peak))
             print(json.dumps(rows[-1]))
