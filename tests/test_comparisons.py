@@ -1,4 +1,4 @@
-"""Pages whose figures scripts write, class balance, attention, report, audit, explanations: what they say is what the records say."""
+"""Pages whose figures scripts write: what they say is what the records and results say."""
 
 import json
 import re
