@@ -417,6 +417,18 @@ def test_refusals(
     assert words in printed.err
 
 
+def test_a_port_is_not_shared(
+    service: Service, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Granian's sockets would share it, and each service answer half of the requests."""
+    command = ["mien", "serve", "--port", str(service.port), "--model", str(tiny_onnx)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert f"cannot listen on 127.0.0.1:{service.port}" in capsys.readouterr().err
+
+
 def test_serving_stays_clear_of_torch() -> None:
     heavy = ("torch", "matplotlib", "onnx")
     code = f"import sys, mien.web.serving; print([m for m in {heavy} if m in sys.modules])"

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -81,8 +82,25 @@ def check_models(settings: Settings) -> list[str]:
     return [Predictor(hub.resolve(name), threads=1).spec.name for name in settings.models]
 
 
+def check_free(address: Address) -> None:
+    """Ask for the port alone: Granian's sockets share it, and a second service would take half of the requests.
+
+    Raises:
+        OSError: somebody listens there, or the address is none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended service do not count
+        probe.bind((address.host, address.port))
+
+
 def serve(settings: Settings, address: Address) -> None:
-    """Run until a signal ends it; requests in flight are finished first."""
+    """Run until a signal ends it; requests in flight are finished first.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    check_free(address)
     settings = replace(settings, threads=settings.threads or max(1, available_cpus() // address.workers))
     if multiprocessing.get_start_method(allow_none=True) is None:
         multiprocessing.set_start_method("spawn")  # forked workers would share the state of running threads
