@@ -73,7 +73,7 @@ BALANCE = {
         {"baseline": "*packaged* baseline"},
     ),
     "default": Group(
-        "resnet9-narrow, trained on for two epochs",
+        "resnet9-narrow, trained on",
         {f"default-balance-{way}": way for way in WAYS},
         {"default": "*packaged* default"},
     ),

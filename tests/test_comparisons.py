@@ -142,6 +142,17 @@ def test_figures_in_the_text_of_guides() -> None:
         assert [figure for figure in figures if figure not in text] == [], page
 
 
+def test_commands_on_the_pages_are_those_that_were_run() -> None:
+    known = {one.name: one for one in records.read(REPOSITORY / "results" / "runs")}
+    for page in ("class-balance.md", "attention.md"):
+        text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+        for settings, name in re.findall(r"^\$ mien train (.+) --output runs/([\w-]+)$", text, re.MULTILINE):
+            if name in known:
+                recipe = known[name].about["recipe"]
+                typed = dict(one.split("=") for one in re.findall(r"--set (\S+)", settings))
+                assert {key: str(recipe[key]).removesuffix(".0") for key in typed} == typed, f"{page}: {name}"
+
+
 def test_a_balanced_run_beside_the_plain_one(comparisons: ModuleType) -> None:
     plain = run("baseline", (50, 0, 20, 100, 50, 50, 50))
     balanced = run("baseline-balance-sampler", (40, 30, 40, 90, 40, 40, 40))
