@@ -41,6 +41,7 @@ class Memory:
     end_mb: float
     peak_mb: float
     slope_mb: float  # a minute of film, after the first
+    samples: tuple[tuple[float, float], ...]  # (minute of film, resident MB), some forty of them
     exit_code: int
 
     @property
@@ -126,6 +127,7 @@ def measure(film: Path, folder: Path, *, minutes: float, model: str, detector: s
     times_s, sizes_mb = np.array(samples).T
     film_minutes = times_s / wall_s * minutes  # the work is even
     settled = (film_minutes > min(1.0, minutes / 3)) & (times_s < wall_s - 3)  # the timeline is drawn at the end
+    every = max(1, len(samples) // 40)
     slope_mb = float(np.polyfit(film_minutes[settled], sizes_mb[settled], 1)[0])
     return Memory(
         minutes=minutes,
@@ -135,6 +137,10 @@ def measure(film: Path, folder: Path, *, minutes: float, model: str, detector: s
         end_mb=round(float(sizes_mb[settled][-1]), 1),
         peak_mb=round(float(sizes_mb.max()), 1),
         slope_mb=round(slope_mb, 3),
+        samples=tuple(
+            (round(float(at), 2), round(float(size), 1))
+            for at, size in zip(film_minutes[::every], sizes_mb[::every], strict=True)
+        ),
         exit_code=process.returncode,
     )
 

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mien.errors import TrainingError
 from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
-from mien.training import augment, losses, optim
+from mien.training import augment, dropout, losses, optim
 from mien.training.checkpoint import Checkpoint
 from mien.training.data import DeviceData
 from mien.training.distributed import World
@@ -72,6 +72,8 @@ class Engine:
     def __post_init__(self) -> None:
         recipe, device = self.recipe, self.world.device
         self.model = self.model.to(device)
+        if device.type == "cpu":
+            dropout.quicken(self.model)
         if recipe.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.optimizer = optim.make_optimizer(self.model, recipe)
