@@ -26,6 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from page import replace_section, table
 from timing import DETECTORS, analyzers
 
 from mien import bench
@@ -49,6 +50,7 @@ CAST = 12  # people of the identity films besides the two portraits
 STRETCH_S = 2.0  # how long an expression lasts in the films with changes
 SETTLED_S = 1.0  # after a change; what flickers later is flicker
 DEFAULTS = TrackSettings()
+PAGE = ROOT / "docs" / "tracking.md"
 PARTS = ("speed", "delay", "agreement", "identity", "smoothing")
 
 
@@ -402,8 +404,8 @@ def is_read(analyzer: Analyzer, image: Any, label: str) -> bool:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def save(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> None:
-    """Write the figures; those of parts that did not run now stay."""
+def save(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Write the figures; those of parts that did not run now stay. Returns all."""
     before = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
     ran = {result.part for result in results}
     kept = [row for row in before if row["part"] not in ran]
@@ -415,6 +417,18 @@ def save(path: Path, results: Sequence[Result], about: Mapping[str, Any]) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     figures = {"machine": about, "settings": asdict(DEFAULTS), "results": rows}
     path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return rows
+
+
+def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What has a bar, as the table of docs/tracking.md."""
+    lines = []
+    for one in rows:
+        if one["bar"] is not None:
+            bar = f"{'at most' if one['at_most'] else 'at least'} {one['bar']:g}"
+            measured = f"{one['value']:.3g} {one['unit']}".strip()
+            lines.append([one["part"], one["what"], measured, bar, "yes" if one["met"] else "no"])
+    replace_section("video", table(["part", "what", "measured", "bar", "met"], lines, text_columns=2), PAGE)
 
 
 def main() -> None:
@@ -445,7 +459,9 @@ def main() -> None:
             results.append(result)
     output = options.output or (None if options.quick else ROOT / "results" / "video.json")
     if output:
-        save(output, results, about)
+        rows = save(output, results, about)
+        if not options.output:
+            write_page(rows)
 
 
 if __name__ == "__main__":
