@@ -70,9 +70,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _subject(
-    run: str, name: str, opened: Opened, faces: Labelled, tta: "Tta", batch_size: int
-) -> "Subject":
+def _subject(run: str, name: str, opened: Opened, faces: Labelled, tta: "Tta", batch_size: int) -> "Subject":
     """The model's answers about the faces, and how it was trained where that is known."""
     from dataclasses import replace
 
