@@ -15,7 +15,7 @@ from mien.training import run, start, sweep
 from mien.training.distributed import World
 from mien.training.start import Order
 
-GRID: dict[str, list[Any]] = {"lr": [1e-3, 1e-7]}
+GRID: dict[str, list[Any]] = {"lr": [1e-3, 1e-5]}  # lower: logits so near each other that rounding decides
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +132,14 @@ def test_what_is_refused(
 
 
 def test_a_trial_begun_with_other_epochs(done: sweep.Sweep, order: Order) -> None:
-    path = order.output / "lr=1e-07" / "seed-0" / "trial.json"
+    path = order.output / "lr=1e-05" / "seed-0" / "trial.json"
     text = path.read_text()
     path.unlink()
     with pytest.raises(ConfigError, match="begun with epochs = 1"):
-        sweep.sweep(replace(order, settings={**order.settings, "epochs": 5}), {"lr": [1e-7]}, seeds=1)
+        sweep.sweep(replace(order, settings={**order.settings, "epochs": 5}), {"lr": [1e-5]}, seeds=1)
     path.write_text("{")
     with pytest.raises(DataError, match="damaged"):
-        sweep.sweep(order, {"lr": [1e-7]}, seeds=1)
+        sweep.sweep(order, {"lr": [1e-5]}, seeds=1)
     path.write_text(text)
 
 

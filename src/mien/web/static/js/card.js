@@ -45,6 +45,7 @@ export class Card {
     this.element.setAttribute("aria-busy", "false");
     const faces = this.answers[0].result.faces;
     this.faces.replaceChildren(...(faces.length ? faces.map((_, index) => this.entry(index)) : [noFace()]));
+    if (this.wanted !== undefined) this.goTo(this.wanted); // a box was pressed before the last model had answered
   }
 
   /** Says what went wrong. */
@@ -95,6 +96,7 @@ export class Card {
 
   goTo(index) {
     const entry = this.faces.children[index];
+    this.wanted = entry?.matches(".face") ? undefined : index;
     entry?.scrollIntoView({ behavior: "smooth", block: "nearest" });
     entry?.querySelector("button")?.focus({ preventScroll: true });
     entry?.classList.add("lit");
