@@ -8,7 +8,8 @@ same augmentation, one image at a time. Network, batch, optimiser, autocast and 
 precision is that of the network's own recipe, which is bf16 for all that are trained on a CPU (with `--precision fp32`
 the step weighs more, and what mien saves beside it less). Both are timed in turn, several rounds of each, so that
 whatever else the machine does meets both, and CPU time, workers included, is taken beside wall time; `alone` is mien's
-step on one batch that is ready, so that the rest is data and augmentation. Also the largest resident memory of a run of
+step on one batch that is ready, so that the rest is data and augmentation. Each has a process of its own, since mien
+changes how malloc keeps memory while it trains. Also the largest resident memory of a run of
 vgg-narrow on the CPU in a process of its own and, on a CUDA GPU, the share of its measured matrix peak (forward and
 backward are three passes of two operations a MAC).
 """
@@ -25,6 +26,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,7 @@ from mien.datasets.packed import Dataset, Split
 from mien.models.counts import count_macs
 from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
-from mien.training import augment, data, distributed, losses, optim, transfer
+from mien.training import augment, data, distributed, losses, memory, optim, transfer
 from mien.training import recipe as recipes
 from mien.training.distributed import World
 from mien.training.engine import Engine
@@ -250,16 +253,21 @@ def _finish(device: torch.device) -> None:
 
 def measure(job: Job, folder: Path, *, seconds: float, rounds: int) -> dict[str, Work]:
     """The three ways, over all rounds."""
-    makers = {
-        "mien": lambda: engine_steps(job),
-        "plain": lambda: plain_steps(job, folder),
-        "alone": lambda: ready_steps(job),
-    }
-    work = dict.fromkeys(makers, Work())
+    work = dict.fromkeys(("mien", "plain", "alone"), Work())
+    context = multiprocessing.get_context("spawn")
     for _ in range(rounds):
-        for name, make in makers.items():  # made anew: the workers of one way must not run beside another
-            work[name] += timed(make(), job.device, seconds)
+        for way in work:
+            with ProcessPoolExecutor(1, context) as process:
+                work[way] += process.submit(measure_way, way, job, folder, seconds).result()
     return work
+
+
+def measure_way(way: str, job: Job, folder: Path, seconds: float) -> Work:
+    """One way, in the process that calls."""
+    if way == "plain":
+        return timed(plain_steps(job, folder), job.device, seconds)
+    with memory.kept() if job.device.type == "cpu" else nullcontext():  # as the engine does for a whole run
+        return timed(engine_steps(job) if way == "mien" else ready_steps(job), job.device, seconds)
 
 
 def row(job: Job, folder: Path, options: argparse.Namespace, peak: float | None) -> dict[str, Any]:
@@ -312,8 +320,9 @@ def memory_child(options: argparse.Namespace) -> None:
     """Some steps of `MEMORY_MODEL`, then the process' own peak on stdout."""
     job = make_job(MEMORY_MODEL, MEMORY_BATCH, "fp32", packed.load(options.data, only=("train",)), torch.device("cpu"))
     step = engine_steps(job)
-    for _ in range(MEMORY_STEPS):
-        step()
+    with memory.kept():
+        for _ in range(MEMORY_STEPS):
+            step()
     unit = 1 if sys.platform == "darwin" else 1024
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9)
 

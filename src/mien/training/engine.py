@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mien.errors import TrainingError
 from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
-from mien.training import augment, dropout, losses, optim
+from mien.training import augment, dropout, losses, memory, optim
 from mien.training.checkpoint import Checkpoint
 from mien.training.data import DeviceData
 from mien.training.distributed import World
@@ -101,23 +101,28 @@ class Engine:
         Raises:
             TrainingError: the loss is not finite.
         """
-        for epoch in range(self.epoch, self.recipe.epochs):
-            started = time.perf_counter()
-            first = self.step - epoch * self.steps_per_epoch  # 0, or inside an epoch after a resume
-            if not first:
-                self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
-            for index, rows in enumerate(self.batches(epoch)):
-                if index < first:
-                    continue
-                self.train_step(rows)
-                self.step += 1
-                if self.reporter and self.world.writes:
-                    loss = self.sums["loss"] / max(self.sums["n"], 1)  # a batch of 1 is another process' work
-                    self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=len(rows))
-                every = self.recipe.checkpoint_steps
-                if every and self.step % every == 0 and index + 1 < self.steps_per_epoch:
-                    self.checkpoint(better=False)
-            self.finish_epoch(epoch, started)
+        with memory.kept() if self.world.device.type == "cpu" else nullcontext():
+            for epoch in range(self.epoch, self.recipe.epochs):
+                self.run_epoch(epoch)
+
+    def run_epoch(self, epoch: int) -> None:
+        """One epoch, or the rest of it after a resume."""
+        started = time.perf_counter()
+        first = self.step - epoch * self.steps_per_epoch  # 0, or inside an epoch after a resume
+        if not first:
+            self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+        for index, rows in enumerate(self.batches(epoch)):
+            if index < first:
+                continue
+            self.train_step(rows)
+            self.step += 1
+            if self.reporter and self.world.writes:
+                loss = self.sums["loss"] / max(self.sums["n"], 1)  # a batch of 1 is another process' work
+                self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=len(rows))
+            every = self.recipe.checkpoint_steps
+            if every and self.step % every == 0 and index + 1 < self.steps_per_epoch:
+                self.checkpoint(better=False)
+        self.finish_epoch(epoch, started)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Rows of the training data, batch by batch, in an order that depends on the seed and the epoch alone."""
