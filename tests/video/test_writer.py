@@ -102,6 +102,36 @@ def test_sound_is_cut_with_the_pictures(tmp_path: Path, plain_film: Path, steady
     assert packets == whole[whole.index(packets[0]) :][: len(packets)]
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
+def test_sound_of_a_transport_stream_is_framed_anew(tmp_path: Path, steady_s: list[float], ending: str) -> None:
+    source = write_film(tmp_path / "source.ts", steady_s, sound="aac")
+    path = tmp_path / f"film.{ending}"
+    writer = FilmWriter(path, audio_path=str(source))
+    for number, time_s in enumerate(steady_s):
+        writer.write(coded(number), time_s)
+    writer.close()
+    assert writer.problem is None
+    with av.open(str(path)) as film, av.open(str(source)) as before:
+        samples, wanted = (sum(frame.samples for frame in one.decode(audio=0)) for one in (film, before))
+    assert samples == wanted
+    assert not sound_of(path)[0][0].startswith(b"\xff\xf1"), "the header of a transport stream's frame"
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_a_film_that_nobody_closed_holds_all_but_its_last_seconds(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"film.{ending}"
+    writer = FilmWriter(path)
+    for number in range(600):  # the encoder sets a key frame at least every 250
+        writer.write(coded(number % 64), 0.04 * number)
+    copy = tmp_path / f"copy.{ending}"
+    copy.write_bytes(path.read_bytes())  # as a killed process leaves it
+    writer.close()
+    left, whole = pictures_of(copy)[0], pictures_of(path)[0]
+    assert len(whole) == 600
+    assert len(left) >= 250
+    assert left == pytest.approx(whole[: len(left)])
+
+
 def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:
     writer = FilmWriter(tmp_path / "film.mp4", audio_path=str(tmp_path / "gone.mp4"))
     writer.write(coded(1), 0.0)

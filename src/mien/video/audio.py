@@ -27,6 +27,7 @@ class AudioTrack:
         self._av: Any = require("av", "video")
         self._output = output
         self._start_s = start_s
+        self._reframed: Any = None  # a filter on the packets that are copied
         self._input = self._av.open(for_ffmpeg(path), metadata_errors="replace")
         self._source = self._input.streams.audio[0]
         if self._source.codec_context is None:
@@ -36,6 +37,8 @@ class AudioTrack:
         self.copied = self._source.codec_context.codec.canonical_name in output.supported_codecs
         if self.copied:
             self._target = output.add_stream_from_template(self._source)
+            if name == "aac":  # MPEG transport streams frame it in another way, which MP4 in pieces does not take
+                self._reframed = self._av.BitStreamFilterContext("aac_adtstoasc", self._source)
         else:
             encoder = FALLBACK.get(output.format.name, "aac")
             rate_hz = OPUS_HZ if encoder == "libopus" else self._source.codec_context.sample_rate
@@ -95,7 +98,17 @@ class AudioTrack:
             packet.pts -= moved
             packet.dts -= moved
             packet.stream = self._target
-            yield time_s, [packet]
+            yield time_s, self._framed(packet)
+
+    def _framed(self, packet: Any) -> list[Any]:
+        """The packet as the output frames it; nothing where it is damaged."""
+        if self._reframed is None:
+            return [packet]
+        try:
+            framed: list[Any] = self._reframed.filter(packet)
+        except self._av.error.FFmpegError:
+            return []  # a click in the sound, not the end of the film
+        return framed
 
     def _encoded(self) -> Iterator[tuple[float, list[Any]]]:
         """Time and new packets, of frames that are encoded when their turn comes."""

@@ -16,6 +16,9 @@ DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source d
 
 H264 = ("libx264", {"preset": "veryfast", "crf": "20"})  # no loss that is seen beside the source, at moderate cost
 VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"})
+# a piece at each key frame, so that the index does not grow in memory and a killed process leaves a film; the header
+# waits for the first piece, since it must name the encoder's delay
+FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
 CODECS = {".mp4": H264, ".m4v": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
 
 
@@ -94,7 +97,9 @@ class FilmWriter:
         height, width = _even(first).shape[:2]
         codec, options = CODECS[self._path.suffix.lower()]
         try:
-            self._output = self._av.open(for_ffmpeg(self._path), "w")
+            fragments = FRAGMENTS if self._path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
+            self._output = self._av.open(for_ffmpeg(self._path), "w", options=fragments)
+            self._output.flags |= self._av.container.Flags.flush_packets.value  # to the disk, piece by piece
             self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
         except (self._av.error.FFmpegError, OSError) as error:
             raise self._fault(error) from error
