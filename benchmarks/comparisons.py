@@ -9,7 +9,7 @@ in results/runs and, for the packaged models, from results/evaluation; a run wit
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,69 +115,69 @@ def pages(known: Mapping[str, Record], packaged: Path) -> dict[str, dict[str, st
     return {"class-balance.md": balance, "attention.md": {"networks": "\n\n".join(part for part in parts if part)}}
 
 
+def rows(
+    entries: Sequence[Entry], width: int, cells: Callable[[Entry, Mapping[str, Any]], list[str]]
+) -> list[list[str]]:
+    """A row an entry: its label and `width` cells, made of what was found, or "not run" and dashes."""
+    gap = [NOT_RUN, *["–"] * (width - 1)]
+    return [[one.label, *(gap if one.found is None else cells(one, one.found))] for one in entries]
+
+
 def overall(entries: Sequence[Entry]) -> str:
     """Figures over all classes."""
-    rows = []
-    for one in entries:
-        if one.found is None:
-            rows.append([one.label, NOT_RUN, *["–"] * 5])
-            continue
-        found = one.found
+
+    def cells(one: Entry, found: Mapping[str, Any]) -> list[str]:
         low, high = found["accuracy_ci95"]
-        rows.append([
-            one.label,
+        return [
             _epochs(one),
             f"{100 * found['accuracy']:.2f} ± {50 * (high - low):.2f}",
             f"{100 * found['macro']['recall']:.2f}",
             f"{found['macro_f1']:.4f}",
             f"{found['log_loss']:.4f}",
             f"{100 * found['ece']:.2f}",
-        ])  # fmt: skip
-    return table(["", "epochs", "accuracy, %", "mean recall, %", "macro-F1", "log-loss", "ECE, %"], rows)
+        ]
+
+    names = ["epochs", "accuracy, %", "mean recall, %", "macro-F1", "log-loss", "ECE, %"]
+    return table(["", *names], rows(entries, len(names), cells))
 
 
 def recalls(entries: Sequence[Entry]) -> str:
     """Recall of every class in per cent."""
-    rows = []
-    for one in entries:
-        if one.found is None:
-            rows.append([one.label, NOT_RUN, *["–"] * (len(FER7) - 1)])
-        else:
-            rows.append([one.label, *(f"{100 * one.found['per_class'][label]['recall']:.1f}" for label in FER7)])
-    return table(["recall, %", *FER7], rows)
+
+    def cells(_: Entry, found: Mapping[str, Any]) -> list[str]:
+        return [f"{100 * found['per_class'][label]['recall']:.1f}" for label in FER7]
+
+    return table(["recall, %", *FER7], rows(entries, len(FER7), cells))
 
 
 def rare(entries: Sequence[Entry]) -> str:
     """Of disgust and fear: faces found with the interval of the recall, and how many of the answers are right."""
-    rows = []
-    for one in entries:
-        if one.found is None:
-            rows.append([one.label, NOT_RUN, *["–"] * 3])
-            continue
-        cells = []
+
+    def cells(one: Entry, found: Mapping[str, Any]) -> list[str]:
+        texts = []
         for label in RARE:
             right, n = one.counts(label)
             low, high = metrics.wilson_interval(right, n)
-            cells.append(f"{right} of {n}: {100 * right / n:.1f} % ({100 * low:.0f} to {100 * high:.0f})")
-            said = sum(row[one.found["labels"].index(label)] for row in one.found["confusion"])
-            cells.append(f"{100 * right / said:.1f} of {said}" if said else "never said")
-        rows.append([one.label, *cells])
-    return table(
-        ["", *(f"{label}: {what}" for label in RARE for what in ("found (95 % interval)", "precision, %"))], rows
-    )
+            texts.append(f"{right} of {n}: {100 * right / n:.1f} % ({100 * low:.0f} to {100 * high:.0f})")
+            said = sum(row[found["labels"].index(label)] for row in found["confusion"])
+            texts.append(f"{100 * right / said:.1f} of {said}" if said else "never said")
+        return texts
+
+    names = [f"{label}: {what}" for label in RARE for what in ("found (95 % interval)", "precision, %")]
+    return table(["", *names], rows(entries, len(names), cells))
 
 
 def sizes(entries: Sequence[Entry]) -> str:
     """Size, speed of training and settings of the runs; packaged models have cards of their own."""
-    rows = []
+    lines = []
     for one in entries:
         if one.record is not None:
             record = one.record
             took = (f"{_epochs(one)}", duration(record.seconds), record.about["device"])
-            rows.append([one.label, f"{record.parameters:,}", f"{record.macs / 1e6:,.1f} M", *took])
+            lines.append([one.label, f"{record.parameters:,}", f"{record.macs / 1e6:,.1f} M", *took])
         elif one.found is None:
-            rows.append([one.label, NOT_RUN, *["–"] * 4])
-    return table(["network", "parameters", "MACs", "epochs", "time", "device"], rows)
+            lines.append([one.label, NOT_RUN, *["–"] * 4])
+    return table(["network", "parameters", "MACs", "epochs", "time", "device"], lines)
 
 
 def sentences(entries: Sequence[Entry]) -> str:

@@ -40,6 +40,11 @@ class MissingExtraError(MienError):
     """An optional package is not installed."""
 
 
+def first_sentence(error: Exception) -> str:
+    """What went wrong; torch goes on with a page of advice."""
+    return str(error).partition("\n")[0].partition(". ")[0]
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra brings it.
 

@@ -27,6 +27,11 @@ _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 PACKAGED = Path(__file__).parent / "weights"
+ENSEMBLE = "ensemble"
+"""Models of any kind as one: nothing to build or fetch by name, since it is made of what its members have learned."""
+
+JOIN = "train its members, then `mien ensemble MEMBERS... ensemble.onnx`, and name that file"
+
 TRAINED = (".pt", ".ckpt", ".safetensors")  # endings of what torch opens
 
 
@@ -98,10 +103,8 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
         raise ModelError(
             "the weights of centerface are missing from this installation: run `pip install` of mien again"
         )
-    if name == "ensemble":
-        raise ModelError(
-            "an ensemble is made of models first: `mien ensemble MEMBERS... ensemble.onnx`; name that file"
-        )
+    if name == ENSEMBLE:
+        raise ModelError(f"an ensemble is made of models first: {JOIN}")
     names = ", ".join([*packaged(), *sorted(REMOTE)])
     raise ModelError(f"{name!r} is neither a file nor a name that mien knows: use a path or one of {names}")
 

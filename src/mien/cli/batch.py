@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mien.cli.interrupt import INTERRUPTED
+from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption, ModelOption
-from mien.cli.predict import complain
 
 if TYPE_CHECKING:
     from mien.batch.job import Summary

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.options import ExcludeOption
+
 
 def command(  # noqa: PLR0913 - one parameter an option
     student: Annotated[str, typer.Argument(metavar="STUDENT_RECIPE", help="A recipe, a network, or a .toml file.")],
@@ -22,9 +24,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     start: Annotated[
         str, typer.Option("--from", help="Begin with the weights of this run or model.", show_default=False)
     ] = "",
-    exclude: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File of names to leave out, one a line.", show_default=False)
-    ] = None,
+    exclude: ExcludeOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --output, with the same teachers.")
     ] = False,

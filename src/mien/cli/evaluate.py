@@ -10,7 +10,16 @@ import typer
 
 from mien.cli.labelled import Labelled, load_labelled
 from mien.cli.opened import Opened, names_of, open_model
-from mien.cli.options import DetectorName, Format, FormatOption, SplitName, SplitOption, TtaName, TtaOption
+from mien.cli.options import (
+    DetectorName,
+    ExcludeOption,
+    Format,
+    FormatOption,
+    SplitName,
+    SplitOption,
+    TtaName,
+    TtaOption,
+)
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, MissingExtraError
 
@@ -31,10 +40,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         DetectorName | None,
         typer.Option(help="The pictures of the folder are photos: find the largest face of each.", show_default=False),
     ] = None,
-    exclude: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Images to leave out, as `mien data audit` lists them.", show_default=False),
-    ] = None,
+    exclude: ExcludeOption = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Instead, accuracy and ECE under ten corruptions at five strengths.")
     ] = False,

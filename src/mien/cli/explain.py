@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from mien.cli.explain_output import OUTPUTS, show, write
+from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption
-from mien.cli.predict import complain
 from mien.cli.progress import Bar
 from mien.cli.sources import expand
 from mien.errors import ConfigError, ImageError, require

@@ -170,8 +170,8 @@ def _networks() -> list[dict[str, Any]]:
 
 def _ensemble() -> dict[str, Any]:
     """The entry of what `mien ensemble` makes: sizes, starts and licence are those of its members."""
+    from mien.hub import ENSEMBLE
     from mien.models.ensemble import ENSEMBLE_INPUT
-    from mien.models.registry import ENSEMBLE
 
     return {
         "name": ENSEMBLE,

@@ -1,6 +1,7 @@
 """Options that several verbs share, so that they read the same everywhere; it imports typer alone."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,6 +47,14 @@ DetectorOption = Annotated[
 SplitOption = Annotated[SplitName, typer.Option(help="Which images.")]
 TtaOption = Annotated[
     TtaName, typer.Option(help="Average over 1, 2 (mirrored) or 10 (also shifted) views of each face.")
+]
+ExcludeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Images to leave out, one name a line, as `mien data audit` lists them.",
+        show_default=False,
+    ),
 ]
 DetectEveryOption = Annotated[
     int | None, typer.Option("--detect-every", metavar="N", help="Frames from one detection to the next.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import mien
+from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption, ModelOption
 from mien.cli.progress import Bar
 from mien.cli.sources import Found, expand, output_paths
@@ -62,13 +63,6 @@ def command(
         _summarise(done, failed, expansion.skipped)
     if failed:
         raise typer.Exit(1 if done else 2)
-
-
-def complain(text: str) -> None:
-    """One line on stderr, whatever characters a file name brings."""
-    from mien.cli.writers import printable
-
-    typer.echo(f"mien: {printable(text)}", err=True)
 
 
 def _predict(

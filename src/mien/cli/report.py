@@ -8,7 +8,7 @@ import typer
 from mien.cli.evaluate import counting
 from mien.cli.labelled import Labelled, load_labelled
 from mien.cli.opened import Opened, names_of, open_model
-from mien.cli.options import SplitName, SplitOption, TtaName, TtaOption
+from mien.cli.options import ExcludeOption, SplitName, SplitOption, TtaName, TtaOption
 from mien.errors import ConfigError, require
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def command(
     ],
     split: SplitOption = SplitName.VALIDATION,
     tta: TtaOption = TtaName.NONE,
-    exclude: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Images to leave out, as `mien data audit` lists them.", show_default=False),
-    ] = None,
+    exclude: ExcludeOption = None,
     faces: Annotated[
         bool,
         typer.Option("--faces/--no-faces", help="Show faces of the data set; without them a page can be published."),

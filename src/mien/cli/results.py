@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mien.cli.options import TtaName, TtaOption
+from mien.cli.options import ExcludeOption, TtaName, TtaOption
 
 app = typer.Typer(help="Keep the figures of runs, and write docs/results.md from them.", no_args_is_help=True)
 
@@ -22,9 +22,7 @@ def add(
     data: Annotated[Path, typer.Option(help="Data set whose validation faces it is measured on.")],
     name: Annotated[str, typer.Option(help="Name of the record. (default: the folder's)")] = "",
     tta: TtaOption = TtaName.NONE,
-    exclude: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The list of names that the run left out.", show_default=False)
-    ] = None,
+    exclude: ExcludeOption = None,
     records: RecordsOption = RECORDS,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

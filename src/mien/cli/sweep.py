@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.options import Format, FormatOption
+from mien.cli.options import ExcludeOption, Format, FormatOption
 
 if TYPE_CHECKING:
     from mien.training.reporters import Terminal
@@ -26,7 +26,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in all of them.")
     ] = None,
-    exclude: Annotated[Path | None, typer.Option(help="File of names to leave out, one a line.")] = None,
+    exclude: ExcludeOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     format_: FormatOption = Format.TABLE,
 ) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.options import ExcludeOption
+
 
 def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     data: Annotated[Path, typer.Option(help="Prepared data set, or a folder of class sub-folders.")],
@@ -13,7 +15,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     start: Annotated[str, typer.Option("--from", help="Fine-tune this model: default, a run, a checkpoint.")] = "",
     pretrained: Annotated[str, typer.Option(help="Start of the backbone: imagenet, vggface2, none, or a path.")] = "",
-    exclude: Annotated[Path | None, typer.Option(help="File of names to leave out, one a line.")] = None,
+    exclude: ExcludeOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int | None, typer.Option(help="Short for --set seed=N.")] = None,

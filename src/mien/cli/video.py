@@ -9,6 +9,7 @@ import typer
 
 import mien
 from mien.cli.interrupt import INTERRUPTED, Interruption
+from mien.cli.messages import complain
 from mien.cli.options import (
     DetectEveryOption,
     DetectorName,
@@ -19,7 +20,6 @@ from mien.cli.options import (
     HysteresisOption,
     ModelOption,
 )
-from mien.cli.predict import complain
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, VideoError
 

@@ -13,6 +13,7 @@ import typer
 
 import mien
 from mien.cli.interrupt import Interruption
+from mien.cli.messages import complain
 from mien.cli.options import (
     DetectEveryOption,
     DetectorName,
@@ -21,7 +22,6 @@ from mien.cli.options import (
     HysteresisOption,
     ModelOption,
 )
-from mien.cli.predict import complain
 from mien.cli.video import print_summary, tracking_settings
 from mien.errors import ConfigError
 

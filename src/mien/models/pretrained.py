@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mien import hub
-from mien.errors import ConfigError, ModelError
+from mien.errors import ConfigError, ModelError, first_sentence
 from mien.models import keras_weights
 from mien.models.lite import PooledBackbone
 from mien.models.registry import Entry
@@ -76,8 +76,7 @@ def read(path: Path) -> Mapping[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist: name a run, a checkpoint or a file of weights") from error
     except Exception as error:  # unpickling a damaged file can raise anything
-        first = str(error).partition("\n")[0].partition(". ")[0]  # torch goes on with a page of advice
-        raise ModelError(f"{path} cannot be read as weights: {first}") from error
+        raise ModelError(f"{path} cannot be read as weights: {first_sentence(error)}") from error
     for key in ("averaged", "model_ema", "state_dict", "model"):
         if isinstance(table, Mapping) and isinstance(table.get(key), Mapping):
             table = table[key]

@@ -17,12 +17,6 @@ IMAGENET = InputSpec(channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 
 """RGB with ImageNet's mean and deviation; give it the size of the network at hand by `dataclasses.replace`."""
 
 
-ENSEMBLE = "ensemble"
-"""Models of any kind as one: nothing to build by name, since it is made of what its members have learned."""
-
-JOIN = "train its members, then `mien ensemble MEMBERS... ensemble.onnx`, and name that file"
-
-
 class Builder(Protocol):
     """A network's function: the number of classes in, the network out; other options have defaults."""
 

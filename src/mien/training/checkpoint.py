@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mien.errors import ModelError
+from mien.errors import ModelError, first_sentence
 
 FORMAT = 1
 
@@ -64,11 +64,6 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
         raise ModelError(f"{path} does not exist: name a run folder or a checkpoint") from error
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {first_sentence(error)}") from error
-
-
-def first_sentence(error: Exception) -> str:
-    """What went wrong; torch goes on with a page of advice."""
-    return str(error).partition("\n")[0].partition(". ")[0]
 
 
 def about(path: Path) -> Mapping[str, Any] | None:

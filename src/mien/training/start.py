@@ -10,7 +10,7 @@ from mien import models
 from mien.datasets import exclusions, packed
 from mien.datasets.packed import Dataset
 from mien.errors import ConfigError, DataError
-from mien.models.registry import ENSEMBLE, JOIN
+from mien.hub import ENSEMBLE, JOIN
 from mien.preprocess import InputSpec
 from mien.training import distill, distributed, run, transfer
 from mien.training import recipe as recipes

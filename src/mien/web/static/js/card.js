@@ -96,11 +96,15 @@ export class Card {
 
   goTo(index) {
     const entry = this.faces.children[index];
-    this.wanted = entry?.matches(".face") ? undefined : index;
-    entry?.scrollIntoView({ behavior: "smooth", block: "nearest" });
-    entry?.querySelector("button")?.focus({ preventScroll: true });
-    entry?.classList.add("lit");
-    setTimeout(() => entry?.classList.remove("lit"), 1200);
+    if (!entry?.matches(".face")) {
+      this.wanted = index; // what is there stands for a face that is not known yet
+      return;
+    }
+    this.wanted = undefined;
+    entry.scrollIntoView({ behavior: "smooth", block: "nearest" });
+    entry.querySelector("button").focus({ preventScroll: true });
+    entry.classList.add("lit");
+    setTimeout(() => entry.classList.remove("lit"), 1200);
   }
 
   /** The entry of one face: its picture, words, bars for each model, heatmaps on demand. */
