@@ -90,7 +90,7 @@ BENCHMARKS = (
     Benchmark(
         "video-memory",
         8,
-        "benchmarks/video_memory.py --output results/video_memory.json",
+        "benchmarks/video_memory.py --detector yunet --output results/video_memory.json",
         "results/video_memory.json",
         "benchmarks/video_memory.py --minutes 0.4 --detector yunet",
     ),
