@@ -8,6 +8,7 @@ A card is written only where the measured file is the packaged one: the sha256 i
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ Digest of the training data: `{train_digest}`.
 ## Recipe
 
 `{model}`, {epochs} epochs, {optimizer}, rate {lr:g}, batch {batch_size}, on {device}, torch {torch}.
-{horizons}All settings are in the file's metadata: `mien models info {name}`.
+{origin}{horizons}All settings are in the file's metadata: `mien models info {name}`.
 
 ## Measured on PublicTest, one forward pass
 
@@ -97,6 +98,7 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
         batch_size=recipe["batch_size"],
         device=spec.training["device"],
         torch=spec.training["versions"]["torch"],
+        origin=_origin(predictor.spec.training),
         horizons=f"The planned number of epochs was {changed}; the rate followed the newest plan.\n" if changed else "",
         accuracy=100 * metrics["accuracy"],
         low=100 * low,
@@ -116,6 +118,14 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
         ),
         weakest=" and ".join(f"{label} (recall {found[label]['recall']:.2f})" for label in weakest),
     )
+
+
+def _origin(training: Mapping[str, Any]) -> str:
+    """What the run began with and who taught it, as a line; nothing for one from scratch on labels alone."""
+    start = training.get("start")
+    taught = ", ".join(f"`{one['name']}` (sha256 `{one['sha256'][:12]}`...)" for one in training.get("teachers") or [])
+    parts = [f"went on from `{start}`"] * bool(start) + [f"was taught by {taught}"] * bool(taught)
+    return f"It {' and '.join(parts)}.\n" if parts else ""
 
 
 def main() -> int:

@@ -20,10 +20,19 @@ OF_THE_START = (
 )  # fmt: skip
 """Settings that `--from MODEL` takes from the model or paces by the number of images."""
 
-TAUGHT = {"student": "runs/resnet50", "baseline-distilled": "default", "baseline-improved": "default"}
+TAUGHT = {
+    "student": "runs/resnet50",
+    "baseline-distilled": "default",
+    "baseline-improved": "default",
+    "resnet9-narrow-again": "runs/resnet9-narrow",
+}
 """Recipes of students, each with the teacher that `mien distill` gives it here."""
 
-BEGUN = {"finetune": "default", "baseline-improved": "runs/baseline-distilled"}
+BEGUN = {
+    "finetune": "default",
+    "baseline-improved": "runs/baseline-distilled",
+    "resnet9-narrow-again": "runs/resnet9-narrow",
+}
 """Recipes that go on with a model, each with the one that it is given here."""
 
 CURVES = """## Learning curves

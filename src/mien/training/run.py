@@ -278,7 +278,8 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
         labels=labels,
         input=InputSpec.from_dict(about["input"]),
         licence=_licence(about),
-        training={key: about.get(key) for key in ("recipe", "data", "versions", "device", "horizons")},
+        training={key: about.get(key) for key in ("recipe", "data", "versions", "device", "horizons", "teachers")}
+        | {"start": (about.get("start") or {}).get("source")},
         cam_weights=_cam_weights(model),
     )
     return model.eval(), spec
