@@ -105,7 +105,7 @@ def test_a_network_in_table_and_info(mien_command: Run, monkeypatch: pytest.Monk
         "a",
         "paper",
     ]
-    assert json.loads(mien_command("models", "info", "net", "--format", "json").out) == NETWORK
+    assert json.loads(mien_command("models", "info", "net", "--format", "json").out) == {**NETWORK, "runs": []}
 
 
 def test_without_torch(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +122,15 @@ def test_info(mien_command: Run, cached: Path) -> None:
         assert entry["labels"][0] == "angry"
         assert entry["training"] == {"recipe": "random weights, for tests"}
     assert "Apache-2.0" in mien_command("models", "info", "mine").out
+
+
+def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
+    (run,) = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
+    assert run["command"] == "mien train vgg-narrow --data data/fer2013 --output runs/vgg-narrow"
+    assert len(run["weights_sha256"]) == 64
+    assert json.loads(mien_command("models", "info", "baseline-sgd", "--format", "json").out)["network"] == "baseline"
+    assert run["command"] in mien_command("models", "info", "vgg-narrow").out
 
 
 @pytest.mark.parametrize("verb_name", ["info", "fetch"])

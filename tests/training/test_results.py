@@ -3,6 +3,7 @@
 import datetime
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,10 @@ from mien.datasets import packed
 from mien.datasets.packed import Dataset
 from mien.errors import DataError
 from mien.labels import FER7
+from mien.training import manifests, records, results, run
 from mien.training import recipe as recipes
-from mien.training import records, results, run
 from mien.training.distributed import World
-from mien.training.recipe import Recipe
+from mien.training.recipe import Recipe, parse_settings
 from mien.training.records import Record
 
 REPOSITORY = Path(__file__).parents[2]
@@ -234,3 +235,34 @@ def test_the_page_is_what_the_records_give() -> None:
     folder = REPOSITORY / "results"
     text = results.markdown(records.read(folder / "runs"), records.read_smoke_runs(folder / "smoke.json"))
     assert (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8") == text, "run `mien results write`"
+
+
+def test_the_manifest_is_what_the_records_give() -> None:
+    made = manifests.manifest(records.read(REPOSITORY / "results" / "runs"))
+    path = REPOSITORY / "src" / "mien" / "weights" / "manifest.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == made, f"run `mien results write --manifest {path}`"
+
+
+def test_a_manifests_command_makes_the_very_settings(record: Record) -> None:
+    one = as_public_test(record, name="odd", model="vgg-narrow", lr=0.02, erasing_area=[0.1, 0.3], optimizer="sgd")
+    (entry,) = manifests.manifest([one])
+    words = shlex.split(entry["command"])
+    assert words[:2] == ["mien", "train"]
+    pairs = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    again = recipes.override(recipes.read(words[2]), parse_settings(pairs), source="test")
+    assert again == recipes.from_dict(one.about["recipe"], source="test")
+    assert entry["weights_sha256"] == one.weights_sha256
+
+
+def test_a_manifests_command_names_start_and_teachers(record: Record) -> None:
+    def change(table: dict[str, Any]) -> None:
+        known = {"name": "whatever", "sha256": record.weights_sha256}
+        table["about"] |= {"start": {"source": "first"}, "teachers": [known, {"name": "default", "sha256": "12"}]}
+
+    taught = as_public_test(changed(record, change), name="second")
+    table = taught.to_dict() | {"weights_sha256": "34"}
+    table.pop("format")
+    first, second = as_public_test(record, name="first"), Record(**table)
+    command = next(one["command"] for one in manifests.manifest([first, second]) if one["run"] == "second")
+    assert command.startswith("mien distill ")
+    assert " --from runs/first --teacher runs/first --teacher default " in command

@@ -58,24 +58,41 @@ def list_models(
 
 @app.command("info")
 def info(
-    name: Annotated[str, typer.Argument(help="A name of the list, or an .onnx file.")],
+    name: Annotated[str, typer.Argument(help="A name of the list, a recorded run, or an .onnx file.")],
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """All that a model says of itself."""
+    """All that a model says of itself; of a network also its recorded runs, with the commands that make them again.
+
+    Raises:
+        ModelError: nothing is called that.
+    """
     from mien import hub
 
     try:
         entry = _describe(name, hub.resolve(name), where="file")
     except ModelError:
-        found = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name]
-        if not found:
+        networks = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name]
+        runs = _runs(name)
+        if not networks and not runs:
             raise
-        entry = found[0]
+        entry = {**networks[0], "runs": runs} if networks else runs[0]
     if format_ is Format.JSON:
         typer.echo(json.dumps(entry, indent=2, ensure_ascii=False))
         return
-    for key, value in entry.items():
-        typer.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    runs = entry.pop("runs", [])
+    for number, part in enumerate((entry, *runs)):
+        if number:
+            typer.echo()
+        for key, value in part.items():
+            typer.echo(f"{key:<14} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _runs(name: str) -> list[dict[str, Any]]:
+    """Runs of the network `name`, or the run of that name, whose weights are too large to be packaged."""
+    from mien import hub
+
+    entries = json.loads((hub.PACKAGED / "manifest.json").read_text(encoding="utf-8"))
+    return [entry for entry in entries if name in (entry["run"], entry["network"])]
 
 
 @app.command("fetch")

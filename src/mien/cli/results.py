@@ -1,5 +1,6 @@
 """`mien results`: records of runs, and the page of figures that is made of them."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -53,13 +54,16 @@ def write(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("docs/results.md"),
     records: RecordsOption = RECORDS,
     smoke: Annotated[Path, typer.Option(metavar="FILE", help="What benchmarks/smoke.py wrote.")] = SMOKE,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write what `mien models info` says of these runs.")
+    ] = None,
 ) -> None:
     """Write the page of figures and its learning curves from the records; a recipe without a record is `not run`."""
     from mien.errors import ConfigError, require
 
     require("torch", "train")
     from mien.evaluation import plots
-    from mien.training import curves, results
+    from mien.training import curves, manifests, results
     from mien.training import records as kept
 
     if not any(records.glob("*.json")):
@@ -69,6 +73,8 @@ def write(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(results.markdown(found, tried), encoding="utf-8")
+        if manifest is not None:
+            manifest.write_text(json.dumps(manifests.manifest(found), indent=1) + "\n", encoding="utf-8")
         if any(record.history for record in found):
             pictures.mkdir(exist_ok=True)
             for what in ("accuracy", "loss"):

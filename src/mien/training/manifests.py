@@ -1,0 +1,63 @@
+"""What `mien models info` says of runs whose weights are not packaged: figures, sha256, the command that makes them."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mien.training import recipe as recipes
+from mien.training import transfer
+from mien.training.records import Record
+from mien.training.results import ranked
+
+
+def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """An entry for each run that was measured on all of PublicTest, the most accurate first."""
+    checkpoints = {one.weights_sha256: one.name for one in records}
+    return [_entry(one, checkpoints) for one in ranked(records) if one.on_public_test]
+
+
+def command(record: Record, checkpoints: Mapping[str, str]) -> str:
+    """The command that makes the run again; `checkpoints` are runs by the sha256 of their weights, for teachers."""
+    about, settings = record.about, recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
+    changes = {name: _changes(name, settings) for name in recipes.names()}
+    base = min(changes, key=lambda name: (len(changes[name]), name))
+    words = ["mien", "distill" if about.get("teachers") else "train", base]
+    if start := about.get("start"):
+        words += ["--from", f"runs/{start['source']}"]
+    for teacher in about.get("teachers") or []:
+        run = checkpoints.get(teacher["sha256"])
+        words += ["--teacher", f"runs/{run}" if run else teacher["name"]]
+    for key, value in changes[base].items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join([*words, "--data", "data/fer2013", "--output", f"runs/{record.name}"])
+
+
+def _changes(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that are not the shipped recipe's."""
+    planned = transfer.settle(recipes.read(name)).to_dict()
+    return {key: value for key, value in settings.items() if planned[key] != value}
+
+
+def _entry(record: Record, checkpoints: Mapping[str, str]) -> dict[str, Any]:
+    found, about = record.metrics, record.about
+    return {
+        "run": record.name,
+        "network": about["recipe"]["model"],
+        "command": command(record, checkpoints),
+        "weights_sha256": record.weights_sha256,
+        "teachers": about.get("teachers") or [],
+        "planned_epochs": about.get("horizons") or [{"from_epoch": 1, "epochs": about["recipe"]["epochs"]}],
+        "epochs": len(record.history),
+        "seconds": round(record.seconds),
+        "device": about["device"],
+        "parameters": record.parameters,
+        "macs": record.macs,
+        "measured_on": found["data"]["images"],
+        "views": found["tta"],
+        "accuracy": round(found["accuracy"], 5),
+        "accuracy_ci95": [round(one, 5) for one in found["accuracy_ci95"]],
+        "macro_f1": round(found["macro_f1"], 4),
+        "log_loss": round(found["log_loss"], 4),
+        "ece": round(found["ece"], 4),
+    }
