@@ -41,8 +41,8 @@ BENCHMARKS = (
     Benchmark(
         "predict",
         2,
-        "benchmarks/predict.py --output results/predict.json",
-        "results/predict.json",
+        "benchmarks/predict.py --output results/predict.json --page docs/profile.md",
+        "results/predict.json, docs/profile.md",
         "benchmarks/predict.py --repetitions 1",
     ),
     Benchmark(

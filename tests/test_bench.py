@@ -98,6 +98,21 @@ def test_the_fastest_provider_is_remembered(figures: list[bench.Figure], ratio: 
 
 
 @pytest.mark.parametrize(
+    ("int8_ms", "chosen"),
+    [
+        pytest.param(3.0, "default", id="three times as fast"),
+        pytest.param(10.0, "default", id="as fast"),
+        pytest.param(10.3, "default", id="noise"),
+        pytest.param(12.0, "default-fp16", id="slower"),
+    ],
+)
+def test_int8_is_the_default_unless_it_is_slower(figures: list[bench.Figure], int8_ms: float, chosen: str) -> None:
+    models = [figure for figure in figures if figure.group == "models"]
+    bench.remember([replace(one, p50_ms=int8_ms if "int8" in one.what else 10.0) for one in models])
+    assert providers.file_of("default") == hub.resolve(chosen)
+
+
+@pytest.mark.parametrize(
     ("draw", "words"),
     [
         pytest.param(lambda path: path.write_bytes(b"text"), "no picture that mien knows", id="no picture"),

@@ -13,7 +13,7 @@ TRAINING = ("torch", "torchvision", "timm", "torchmetrics", "captum", "sklearn",
 EXTRAS = ("matplotlib", "av", "pyarrow", "ray", "kagglehub")
 INFERENCE = ("cv2", "onnxruntime", "PIL", "flask")
 
-
+HELP = "sys.argv = ['mien', '--help']; from mien.cli import main; main()"
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None, no_logo=True))"
 
 
@@ -41,6 +41,22 @@ def test_import_leaves_out(module: str, absent: tuple[str, ...]) -> None:
     assert _loaded(f"import {module}", absent) == set()
 
 
+def test_help_leaves_out_what_it_does_not_need() -> None:
+    assert _loaded(HELP, (*TRAINING, *EXTRAS, *INFERENCE, "numpy", "http.client")) == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "most"),
+    [
+        pytest.param("import mien", 50, id="import mien"),
+        pytest.param(HELP, 400, id="mien --help"),
+    ],
+)
+def test_few_modules_are_loaded_at_start(statement: str, most: int) -> None:
+    """Beyond those that Python has loaded by then: each is a file to find and to run."""
+    assert len(_modules(statement) - _modules("pass")) <= most
+
+
 def test_name_that_needs_inference_loads_it_late() -> None:
     assert "torch" not in _loaded("from mien import Analyzer, load", TRAINING)
 
@@ -52,6 +68,12 @@ def test_every_verb_has_a_file() -> None:
 
 def _loaded(statement: str, names: tuple[str, ...]) -> set[str]:
     """Which of `names` are in `sys.modules` of a fresh interpreter after `statement`."""
-    code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    return set(names) & _modules(statement)
+
+
+def _modules(statement: str) -> set[str]:
+    """`sys.modules` of a fresh interpreter after `statement`."""
+    at_exit = "import atexit, sys; atexit.register(lambda: print(*sys.modules, sep='\\n', file=sys.stderr))"
+    code = f"{at_exit}; {statement}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
-    return set(names) & set(done.stdout.split())
+    return set(done.stderr.split())

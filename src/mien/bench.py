@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -180,24 +180,36 @@ def timed(group: str, what: str, call: Callable[[], object], plan: Plan, items: 
 def remember(figures: Sequence[Figure]) -> dict[str, str]:
     """Keep, for `MIEN_PROVIDER=auto`, the provider with the shortest times of each packaged model; returns them.
 
-    Fastest is the least product of the medians at one crop and at 64.
+    Keeps as well whether `default` is to be `default-fp16` here. Fastest is the least product of the medians at one
+    crop and at 64.
     """
     waits = {figure.what: figure.p50_ms for figure in figures if figure.group == "models"}
-    chosen = {}
-    for name in packaged_models():
-        path = hub.resolve(name)
-        precision = Predictor(path, threads=1, provider="cpu").info.precision
-        products = {}
-        for provider in providers.installed():
-            one, many = (waits.get(f"{name} ({precision}) on {provider}, {n}") for n in ("1 crop", f"{BATCH} crops"))
-            if one is not None and many is not None:
-                products[provider] = one * many
-        best = min(products, key=lambda provider: products[provider])
-        worth_it = products["cpu"] > products[best] * FASTER_RATIO**2
-        chosen[hub.sha256_of(path)] = best if worth_it else "cpu"
-    providers.remember(chosen)
-    names = {hub.sha256_of(hub.resolve(name)): name for name in packaged_models()}
-    return {names[sha256]: provider for sha256, provider in chosen.items()}
+    products = {name: _products(name, waits) for name in packaged_models()}
+    chosen = {name: _faster(of, than="cpu") for name, of in products.items()}
+    quickest = {name: products[name][chosen[name]] for name in (providers.DEFAULT, providers.UNQUANTISED)}
+    sha256 = {name: hub.sha256_of(hub.resolve(name)) for name in products}
+    providers.remember(
+        {sha256[name]: provider for name, provider in chosen.items()},
+        default={sha256[providers.DEFAULT]: _faster(quickest, than=providers.DEFAULT)},
+    )
+    return chosen
+
+
+def _products(name: str, waits: Mapping[str, float]) -> dict[str, float]:
+    """By provider: a model's median wait for one crop times that for 64."""
+    precision = Predictor(hub.resolve(name), threads=1, provider="cpu").info.precision
+    products = {}
+    for provider in providers.installed():
+        one, many = (waits.get(f"{name} ({precision}) on {provider}, {n}") for n in ("1 crop", f"{BATCH} crops"))
+        if one is not None and many is not None:
+            products[provider] = one * many
+    return products
+
+
+def _faster(products: Mapping[str, float], *, than: str) -> str:
+    """What has the least product, where that is no noise; else `than`."""
+    best = min(products, key=lambda name: products[name])
+    return best if products[than] > products[best] * FASTER_RATIO**2 else than
 
 
 def packaged_models() -> tuple[str, ...]:
@@ -222,7 +234,7 @@ def machine(threads: int | None = None) -> dict[str, Any]:
 
 def to_dict(figures: Sequence[Figure], plan: Plan) -> dict[str, Any]:
     """The JSON of `mien bench`."""
-    about = Predictor(hub.resolve(plan.model), threads=plan.threads).info.to_dict()
+    about = Predictor(providers.file_of(plan.model), threads=plan.threads).info.to_dict()
     return {"machine": machine(plan.threads), "model": about, "figures": [asdict(figure) for figure in figures]}
 
 
@@ -240,7 +252,7 @@ def photo_of(picture: Image, size_wh: tuple[int, int]) -> Image:
 
 def _analyzers(plan: Plan) -> Iterator[tuple[str, Analyzer]]:
     """An analyzer for each detector whose file is at hand; nothing is fetched for a measurement."""
-    predictor = Predictor(hub.resolve(plan.model), threads=plan.threads)
+    predictor = Predictor(providers.file_of(plan.model), threads=plan.threads)
     for name in detect.NAMES:
         remote = hub.REMOTE.get(name)
         if name != "none" and (remote is None or (hub.home() / remote.file_name).is_file()):

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import __version__, hub
+from mien import __version__
 from mien.bundle import ModelSpec
 from mien.faces import align, detect, quality
 from mien.faces.detections import Detections, Detector
 from mien.images import DEFAULT_LIMITS, Limits, Photo, Source, read_photo, source_name
 from mien.results import Face, Image, Prediction
+from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 
 DETAIL_RATIO = 1.5  # pixels of a reduced picture that a crop's pixel wants each way: under it the whole one is decoded
@@ -158,5 +159,5 @@ def load(
         ConfigError: the detector is unknown.
         DownloadError: a file has to be fetched and cannot be.
     """
-    predictor = Predictor(hub.resolve(os.fspath(name_or_path)), threads=threads)
+    predictor = Predictor(providers.file_of(os.fspath(name_or_path)), threads=threads)
     return Analyzer(predictor, detect.create(detector) if isinstance(detector, str) else detector, limits=limits)

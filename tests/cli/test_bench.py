@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mien import bench, demo
+from mien import bench, demo, hub
 from mien.cli import app
 from mien.errors import DownloadError
 from mien.runtime import providers
@@ -58,6 +58,16 @@ def test_remember(plans: list[bench.Plan], grace_hopper: Path, monkeypatch: pyte
     monkeypatch.setattr(bench, "remember", lambda figures: {"default": providers.NAMES[0]} if figures else {})
     result = CliRunner().invoke(app, ["bench", "--remember", "--image", str(grace_hopper)])
     assert "mien: default runs on cpu from now on" in result.stderr
+    assert "int8" not in result.stderr
+
+
+def test_int8_that_gains_nothing_is_told(
+    plans: list[bench.Plan], grace_hopper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "remember", lambda _: {})
+    monkeypatch.setattr(providers, "file_of", lambda _: hub.resolve("default-fp16"))
+    result = CliRunner().invoke(app, ["bench", "--remember", "--image", str(grace_hopper)])
+    assert "mien: int8 gains nothing here: default is default-fp16 from now on" in result.stderr
 
 
 def test_without_a_portrait(plans: list[bench.Plan], monkeypatch: pytest.MonkeyPatch) -> None:

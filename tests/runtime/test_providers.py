@@ -147,6 +147,36 @@ def test_a_memory_that_does_not_hold_is_not_believed(tiny_onnx: Path, mien_home:
     assert Predictor(tiny_onnx).info.provider == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("faster", "asked", "answers"),
+    [
+        pytest.param(None, "default", "default", id="never measured"),
+        pytest.param("default", "default", "default", id="int8 gains"),
+        pytest.param("default-fp16", "default", "default-fp16", id="int8 gains nothing"),
+        pytest.param("default-fp16", "baseline", "baseline", id="another model"),
+        pytest.param("abacus", "default", "default", id="no name of ours"),
+    ],
+)
+def test_the_default_is_unquantised_where_int8_gains_nothing(
+    mien_home: Path, faster: str | None, asked: str, answers: str
+) -> None:
+    if faster is not None:
+        providers.remember({}, default={digest(hub.resolve("default")): faster})
+    assert providers.file_of(asked) == hub.resolve(answers)
+    assert mien.load(asked, detector="none").predictor.info.sha256 == digest(hub.resolve(answers))
+
+
+def test_what_was_measured_of_another_default_is_not_believed(mien_home: Path) -> None:
+    path = providers.remember({}, default={"0" * 64: "default-fp16"})
+    assert providers.file_of("default") == hub.resolve("default")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept["default"] = {digest(hub.resolve("default")): "default-fp16"}
+    path.write_text(json.dumps({**kept, "machine": "another"}), encoding="utf-8")
+    assert providers.file_of("default") == hub.resolve("default")
+    path.write_text(json.dumps(kept), encoding="utf-8")
+    assert providers.file_of("default") == hub.resolve("default-fp16")
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_packaged_models_name_their_provider(model: str) -> None:
     assert Predictor(hub.resolve(model), threads=1).info.to_dict()["provider"] in providers.NAMES

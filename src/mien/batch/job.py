@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from mien import __version__, hub
+from mien import __version__
 from mien.batch import parts, plan, sources, stores
 from mien.batch.plan import Plan
 from mien.batch.stores import Folder
 from mien.batch.work import JOB_FILE, PLAN_FILE, TRY_PREFIX, Counts, Done, Engine, Work
 from mien.errors import ConfigError, DataError
 from mien.faces import detect
+from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 
 PARTS_SUFFIX = ".parts"  # of the folder beside OUT.parquet
@@ -148,7 +149,7 @@ class _Job:
         self.settings = settings
         self.is_file = settings.output.lower().endswith(".parquet")
         self.folder = Folder(settings.output + (PARTS_SUFFIX if self.is_file else ""))
-        path = hub.resolve(settings.model)
+        path = providers.file_of(settings.model)
         predictor = Predictor(path, threads=1)
         self.model = path.read_bytes()
         self._info = predictor.info.to_dict()

@@ -26,7 +26,10 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, help="Of the network. [default: the CPUs at hand]")] = None,
     remember: Annotated[
         bool,
-        typer.Option("--remember", help="From now on run each packaged model on the provider that was fastest here."),
+        typer.Option(
+            "--remember",
+            help="From now on run each packaged model on what was fastest here: provider, and int8 or not.",
+        ),
     ] = False,
     format_: FormatOption = Format.TABLE,
 ) -> None:
@@ -44,8 +47,12 @@ def command(
     if format_ is Format.JSON:
         typer.echo(json.dumps(bench.to_dict(figures, plan), indent=1))
     if remember:
+        from mien.runtime import providers
+
         for name, provider in bench.remember(figures).items():
             typer.echo(f"mien: {name} runs on {provider} from now on", err=True)
+        if (chosen := providers.file_of(providers.DEFAULT).stem) != providers.DEFAULT:
+            typer.echo(f"mien: int8 gains nothing here: {providers.DEFAULT} is {chosen} from now on", err=True)
 
 
 def _portrait() -> Path:

@@ -136,9 +136,10 @@ class _Model:
 def _load(name: str, finder: "Detector", seed: int) -> _Model:
     from mien import hub
     from mien.pipeline import Analyzer
+    from mien.runtime import providers
     from mien.runtime.predictor import Predictor
 
-    file = hub.resolve(name)
+    file = providers.file_of(name)
     if hub.is_trained(file):
         return _load_run(file, finder, seed)
     predictor = Predictor(file)

@@ -1,8 +1,8 @@
-"""Which library runs a model: ONNX Runtime on the CPU, on CUDA or TensorRT, or OpenVINO.
+"""Which library runs a model: ONNX Runtime on the CPU, on CUDA or TensorRT, or OpenVINO; and whether int8 is worth it.
 
 `MIEN_PROVIDER` names one, or `auto`, which is the default: CUDA where the installed ONNX Runtime has it and it works;
 else what `mien bench --remember` found to be the fastest for this very model file on this machine; else the CPU
-provider of ONNX Runtime. Every result names the provider.
+provider of ONNX Runtime. Every result names the provider, and the file that answered.
 """
 
 import json
@@ -22,6 +22,7 @@ from mien.runtime.session import EXECUTION_PROVIDERS, Session, create_session
 
 VARIABLE = "MIEN_PROVIDER"
 NAMES = ("cpu", "openvino", "cuda", "tensorrt")
+DEFAULT, UNQUANTISED = "default", "default-fp16"  # one network, in int8 and in fp32 arithmetic
 
 
 def installed() -> tuple[str, ...]:
@@ -69,21 +70,44 @@ def _open(model: bytes, provider: str, *, name: str, threads: int | None) -> Ses
     return session
 
 
-def remember(fastest: Mapping[str, str]) -> Path:
-    """Keep the fastest provider by model hash for `auto` on this machine; returns the file."""
+def file_of(name_or_path: str | Path) -> Path:
+    """As `hub.resolve`, but `default` is `default-fp16` where `mien bench --remember` found that int8 gains nothing.
+
+    Raises:
+        ModelError: nothing is called that.
+        DownloadError: the file has to be fetched and cannot be.
+    """
+    path = hub.resolve(name_or_path)
+    if str(name_or_path) != DEFAULT or not (faster := _kept("default")):
+        return path
+    return hub.resolve(UNQUANTISED) if faster.get(hub.sha256_of(path)) == UNQUANTISED else path
+
+
+def remember(fastest: Mapping[str, str], *, default: Mapping[str, str] | None = None) -> Path:
+    """Keep what was measured on this machine; returns the file.
+
+    `fastest` is the fastest provider by model hash, for `auto`; `default` is `DEFAULT` or `UNQUANTISED`, whichever is
+    faster, by the hash of the default, for `file_of`.
+    """
     path = _memory()
-    write_whole(path, json.dumps({"machine": machine_key(), "fastest": {**remembered(), **fastest}}, indent=1))
+    tables = {"fastest": {**remembered(), **fastest}, "default": {**_kept("default"), **(default or {})}}
+    write_whole(path, json.dumps({"machine": machine_key(), **tables}, indent=1))
     return path
 
 
 def remembered() -> dict[str, str]:
     """The fastest provider by model hash; empty on another machine, with other versions, or before any measurement."""
+    here = installed()
+    return {model: name for model, name in _kept("fastest").items() if name in here}
+
+
+def _kept(table: str) -> dict[str, str]:
+    """A table by model hash of what was measured on this very machine."""
     try:
         kept = json.loads(_memory().read_text(encoding="utf-8"))
         if kept["machine"] != machine_key():
             return {}
-        here = installed()
-        return {str(model): str(name) for model, name in kept["fastest"].items() if name in here}
+        return {str(model): str(name) for model, name in kept[table].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: as good as not there

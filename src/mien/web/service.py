@@ -17,6 +17,7 @@ from mien.faces.detections import Detections, Detector
 from mien.images import Limits
 from mien.pipeline import Analyzer
 from mien.results import Face, Image, Prediction
+from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 from mien.web.errors import Busy, Problem
 from mien.web.settings import Settings
@@ -89,7 +90,7 @@ def load_models(settings: Settings) -> tuple[Served, ...]:
     fast = Surest(detect.create(settings.detector, max_side_px=settings.fast_side_px), settings.max_faces)
     served: list[Served] = []
     for name in settings.models:
-        predictor = Predictor(hub.resolve(name), threads=settings.threads or 1)
+        predictor = Predictor(providers.file_of(name), threads=settings.threads or 1)
         analyzers = (Analyzer(predictor, full, limits=limits), Analyzer(predictor, fast, limits=limits))
         served.append(Served(_public_name(name, predictor, served), *analyzers))
     grey = np.full((480, 640, 3), 128, np.uint8)
