@@ -7,8 +7,9 @@ import os
 import sys
 from functools import partial
 
-from mien.batch import cluster, job
+from mien.batch import cluster, job, parts
 from mien.batch.job import Settings
+from mien.batch.stores import Folder
 from mien.batch.work import Done
 from tests.batch.conftest import Silent
 
@@ -34,7 +35,8 @@ def main() -> None:
             super().done(news)
             if len(self.news) == 5:
                 nodes.remove_node(workers[0], allow_graceful=False)
-                sys.stdout.write(f"removed a node after {len(self.news)} shards\n")
+                landed = len(parts.finished(Folder(output + job.PARTS_SUFFIX)))
+                sys.stdout.write(f"removed a node: {landed} shards had landed\n")
 
     settings = Settings(source=source, output=output, model=model, detector="none", shard_images=int(shard_images))
     engine = partial(cluster.run, cluster=cluster.ClusterSettings(address=nodes.address))

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tests.batch.conftest import Score
 REPOSITORY = Path(__file__).parents[2]
 SHARD_IMAGES = 4
 WORKER = b"ray::MapWorker"  # what Ray calls the process of an actor
+QUICK = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}  # 15 steps nicer, workers starve beside other programs
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="finds Ray's processes in /proc")
 
@@ -78,7 +80,7 @@ class Job:
         return subprocess.Popen(
             [*command, *options, "--engine", "ray", "--workers", str(self.workers)],
             cwd=REPOSITORY,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(self.home), "RAY_AUTH_MODE": "disabled"},
+            env={**os.environ, **QUICK, "HOME": str(self.home), "RAY_AUTH_MODE": "disabled"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -170,14 +172,15 @@ def test_a_node_that_goes_in_the_middle_loses_nothing(ray_job: Job, tmp_path: Pa
     done = subprocess.run(
         [sys.executable, script, *map(str, arguments)],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(ray_job.home), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **QUICK, "PYTHONPATH": str(REPOSITORY), "HOME": str(ray_job.home)},
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
     assert done.returncode == 0, done.stderr
-    assert "removed a node after 5 shards" in done.stdout, done.stdout  # beside Ray's own lines
+    (landed,) = re.findall(r"removed a node: (\d+) shards had landed", done.stdout)  # beside Ray's own lines
+    assert int(landed) < 50, "the job was done before the node went"
     whole, _ = score(ray_job.source, tmp_path / "whole.parquet", shard_images=SHARD_IMAGES)
     assert pq.read_table(ray_job.output).equals(whole)
 
