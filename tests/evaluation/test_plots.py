@@ -45,6 +45,24 @@ def test_labels_do_not_overlap(evaluation: Evaluation) -> None:
     assert all(not first.overlaps(second) for first, second in pairwise(boxes))
 
 
+def test_a_lone_image_reaches_no_legend_and_is_no_solid_bar() -> None:
+    chances = np.full((40, 7), 0.04)
+    chances[:, 0] = 0.76
+    chances[0] = 1 / 7 - 0.001  # least confident of all, and right: a bar as high as the axes, on the left
+    chances[0, 0] = 1 - 6 * chances[0, 1]
+    bins = metrics.reliability(chances.astype(np.float32), np.array([0] * 30 + [1] * 10))
+    figure = plots.reliability_figure(bins)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert all(not legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+    names = [text.get_text() for text in legend.get_texts()]
+    assert "of fewer than 10 images" in names
+    solid, outlined = figure.axes[0].containers
+    assert [bar.get_height() for bar in solid] == [pytest.approx(29 / 39)]
+    assert [bar.get_height() for bar in outlined] == [1]
+    assert outlined[0].get_facecolor()[3] == 0
+
+
 def test_shares_are_of_rows_and_an_empty_class_stays_blank() -> None:
     confusion = metrics.confusion_matrix(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 2]), 3)
     np.testing.assert_allclose(plots.shares(confusion), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 1]])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INK, ACCENT, SOFT = "#1a1a1a", "#1f5a94", "#a9c6e0"  # contrast of the first two with white: 17:1 and 7:1
 DPI = 150
+FEW = 10  # images: a bin of fewer says little, and is drawn as an outline
 
 
 class Style(NamedTuple):
@@ -83,18 +84,22 @@ def reliability_figure(bins: Reliability, *, title: str = "Reliability") -> "Fig
     require("matplotlib", "train")
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    figure = Figure(figsize=(4.8, 5.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(4.8, 5.8), dpi=DPI, layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     left, width = bins.edges[:-1], np.diff(bins.edges)
-    filled = bins.counts > 0
-    accuracy = np.where(filled, bins.accuracy, 0.0)
-    top.bar(left, accuracy, width, align="edge", color=SOFT, edgecolor=ACCENT, linewidth=0.8, label="accuracy")
+    filled, few = bins.counts > 0, bins.counts < FEW
+    look = {"align": "edge", "edgecolor": ACCENT, "linewidth": 0.8}
+    top.bar(left[~few], bins.accuracy[~few], width[~few], color=SOFT, label="accuracy", **look)
+    if (bare := filled & few).any():
+        name = f"of fewer than {FEW} images"
+        top.bar(left[bare], bins.accuracy[bare], width[bare], color="none", linestyle=":", label=name, **look)
     top.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="perfect calibration")
-    top.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=INK, markersize=3.5, label="mean confidence")
+    means = (bins.confidence[filled], bins.accuracy[filled])
+    top.plot(*means, "o", color=INK, markersize=3.5, clip_on=False, label="mean confidence")
     top.set_ylabel("accuracy")
     top.set_ylim(0, 1)
     top.set_title(f"{title}, ECE {100 * bins.ece:.1f} %")
-    top.legend(loc="upper left", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     bottom.bar(left, 100 * bins.counts / bins.counts.sum(), width, align="edge", color=SOFT, edgecolor=ACCENT)
     bottom.set_xlabel("confidence (probability of the predicted class)")
     bottom.set_ylabel("% of images")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import mien
 from mien.evaluation import metrics
+from mien.evaluation.compare import ConfusedPair
 from mien.evaluation.report import tables
 from mien.evaluation.report.faces import FaceNote, Sheet, data_uri
 from mien.evaluation.report.subject import Subject
@@ -191,7 +192,7 @@ def _pairs(content: "Content") -> list[dict[str, Any]]:
     return [
         {
             "named": pair.named,
-            "labels": " – ".join(pair.labels),
+            "labels": _both(pair),
             "counts": [f"{there + back:,} ({there:,} + {back:,})" for there, back in pair.counts],
             "changes": [
                 {"text": tables.change(one, factor=1, digits=0), "certain": one.certain, "fewer": one.value < 0}
@@ -208,11 +209,9 @@ def _shrank(content: "Content") -> list[str]:
     sentences = []
     for number, name in enumerate(others):
         followed = [
-            f"{' – '.join(pair.labels)} {pair.totals[0]:,} to {pair.totals[number + 1]:,}"
-            for pair in content.pairs
-            if pair.named
+            f"{_both(pair)} {pair.totals[0]:,} to {pair.totals[number + 1]:,}" for pair in content.pairs if pair.named
         ]
-        moved = [(" – ".join(pair.labels), pair.changes[number]) for pair in content.pairs]
+        moved = [(_both(pair), pair.changes[number]) for pair in content.pairs]
         fewer = [labels for labels, one in moved if one.certain and one.value < 0]
         more = [labels for labels, one in moved if one.certain and one.value > 0]
         text = f"From {first} to {name}: {'; '.join(followed)} faces. " if followed else f"From {first} to {name}: "
@@ -220,6 +219,11 @@ def _shrank(content: "Content") -> list[str]:
             f"{text}Clearly fewer: {', '.join(fewer) or 'none'}; clearly more: {', '.join(more) or 'none'}."
         )
     return sentences
+
+
+def _both(pair: ConfusedPair) -> str:
+    """The names of two classes; a line may end after the dash, never before it."""
+    return "\N{NO-BREAK SPACE}\N{EN DASH} ".join(pair.labels)
 
 
 def _equals(p: float) -> str:
