@@ -28,6 +28,18 @@ def sound_of(path: Path) -> tuple[list[bytes], float, float]:
         return [bytes(packet) for packet in packets], float(packets[0].pts * base), float(end * base)
 
 
+def top_level_boxes(path: Path) -> list[str]:
+    """Names of the boxes of an MP4 file, in their order (ISO 14496-12, 4.2)."""
+    names, place, content = [], 0, path.read_bytes()
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        if size == 1:  # 64 bits follow
+            size = int.from_bytes(content[place + 8 : place + 16], "big")
+        names.append(content[place + 4 : place + 8].decode("ascii"))
+        place += size
+    return names
+
+
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "webm"])
 def test_each_picture_keeps_its_own_time(tmp_path: Path, ending: str) -> None:
     times_s = [0.0, 0.04, 0.05, 0.4, 0.4337, 1.9]
@@ -51,6 +63,18 @@ def test_colours_survive(tmp_path: Path) -> None:
         assert film.streams.video[0].codec_context.colorspace == 1  # BT.709, said in the file
     _, (read,) = pictures_of(tmp_path / "film.mp4")
     assert np.abs(read[32, 16::32].astype(int) - colours).max() <= 4
+
+
+@pytest.mark.parametrize(("ending", "step_s"), [("mp4", 0.04), ("mp4", 1.0), ("mkv", 1.0), ("webm", 1.0)])
+def test_players_can_jump_to_a_picture_every_five_seconds(tmp_path: Path, ending: str, step_s: float) -> None:
+    path = tmp_path / f"film.{ending}"
+    writer = FilmWriter(path)
+    for number in range(round(16 / step_s)):
+        writer.write(coded(7), number * step_s)
+    writer.close()
+    with av.open(str(path)) as film:
+        keys_s = [float(packet.pts * packet.time_base) for packet in film.demux(video=0) if packet.is_keyframe]
+    assert keys_s == pytest.approx([0.0, 5.0, 10.0, 15.0], abs=1e-3)
 
 
 def test_odd_sides_grow_by_one(tmp_path: Path) -> None:
@@ -121,15 +145,35 @@ def test_sound_of_a_transport_stream_is_framed_anew(tmp_path: Path, steady_s: li
 def test_a_film_that_nobody_closed_holds_all_but_its_last_seconds(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"film.{ending}"
     writer = FilmWriter(path)
-    for number in range(600):  # the encoder sets a key frame at least every 250
+    for number in range(400):
         writer.write(coded(number % 64), 0.04 * number)
     copy = tmp_path / f"copy.{ending}"
     copy.write_bytes(path.read_bytes())  # as a killed process leaves it
     writer.close()
     left, whole = pictures_of(copy)[0], pictures_of(path)[0]
-    assert len(whole) == 600
-    assert len(left) >= 250
+    assert len(whole) == 400
+    assert len(left) >= 400 - 2 * 125, "a piece of 5 s that has begun, and what the encoder holds back"
     assert left == pytest.approx(whole[: len(left)])
+
+
+@pytest.mark.parametrize("ending", ["mp4", "m4v", "mov"])
+def test_a_closed_film_has_one_index_with_its_length(tmp_path: Path, plain_film: Path, ending: str) -> None:
+    """As players that know no pieces want it, and so that browsers seek without asking for each piece."""
+    path = tmp_path / f"film.{ending}"
+    writer = FilmWriter(path, audio_path=str(plain_film))
+    for number in range(100):
+        writer.write(coded(number % 64), 0.04 * number)
+    writer.close()
+    boxes = top_level_boxes(path)
+    assert "moof" not in boxes
+    assert boxes.count("moov") == 1
+    with av.open(str(path)) as film:
+        pictures = film.streams.video[0]
+        assert pictures.frames == 100, "said by the index"
+        assert float(pictures.duration * pictures.time_base) == pytest.approx(4.0, abs=0.04)
+        film.seek(round(3.0 * av.time_base))
+        found = next(frame for frame in film.decode(video=0) if frame.time >= 3.0 - 1e-3)
+    assert code_of(found.to_ndarray(format="rgb24")) == 75 % 64
 
 
 def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:

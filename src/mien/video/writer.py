@@ -1,5 +1,6 @@
 """Films out: pictures encoded by PyAV, each with its own time, and the sound of the source."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from mien.video.audio import AudioTrack
 from mien.video.film import for_ffmpeg
 
 CLOCK_HZ = 90_000  # ticks of the encoder's clock, MPEG's own: 24, 25, 30, 50 and 60 Hz are whole numbers of them
+KEY_EVERY_S = 5.0  # at most from one picture that players can jump to until the next, at any frame rate
 DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source does not say
 
 H264 = ("libx264", {"preset": "veryfast", "crf": "20"})  # no loss that is seen beside the source, at moderate cost
 VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"})
-# a piece at each key frame, so that the index does not grow in memory and a killed process leaves a film; the header
-# waits for the first piece, since it must name the encoder's delay
-FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+# written in pieces, one a key frame, so that a killed process leaves a film; closing it hides the pieces behind one
+# index, since many players want that, and browsers would ask a server for each piece before they show anything.
+# The header waits for the first piece: it must name the encoder's delay
+PIECES = {"movflags": "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"}
 CODECS = {".mp4": H264, ".m4v": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
 
 
@@ -44,6 +47,7 @@ class FilmWriter:
         self._stream: Any = None
         self._audio: AudioTrack | None = None
         self._last_tick, self._last_s = -1, start_s
+        self._key_s = -math.inf  # of the last key frame that was asked for
         self.problem: str | None = None  # a sentence where the sound could not be kept
 
     def write(self, image: Image, time_s: float) -> None:
@@ -62,6 +66,8 @@ class FilmWriter:
         frame = frame.reformat(format="yuv420p", dst_colorspace="itu709", dst_color_range="MPEG")
         frame.pts, frame.time_base = tick, Fraction(1, CLOCK_HZ)
         self._last_tick, self._last_s = tick, time_s
+        if time_s - self._key_s >= KEY_EVERY_S:
+            frame.pict_type, self._key_s = self._av.video.frame.PictureType.I, time_s
         self._sound(time_s)
         try:
             self._output.mux(self._stream.encode(frame))
@@ -97,8 +103,8 @@ class FilmWriter:
         height, width = _even(first).shape[:2]
         codec, options = CODECS[self._path.suffix.lower()]
         try:
-            fragments = FRAGMENTS if self._path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
-            self._output = self._av.open(for_ffmpeg(self._path), "w", options=fragments)
+            pieces = PIECES if self._path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
+            self._output = self._av.open(for_ffmpeg(self._path), "w", options=pieces)
             self._output.flags |= self._av.container.Flags.flush_packets.value  # to the disk, piece by piece
             self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
         except (self._av.error.FFmpegError, OSError) as error:
