@@ -47,6 +47,24 @@ def test_audit(mien_command: Mien, faulty: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_the_test_split_is_opened_where_asked_for_and_missed_where_there_is_none(
+    mien_command: Mien, faulty: Path, tmp_path: Path
+) -> None:
+    whole = packed.load(faulty)
+    train, validation = whole.split("train"), whole.split("validation")
+    for name, test in (("with", validation.take(np.arange(5))), ("without", validation.take(np.arange(0)))):
+        splits = {"train": train, "validation": validation, "test": test}
+        packed.save(Dataset(whole.labels, splits, whole.provenance), tmp_path / name)
+    done = mien_command("data", "audit", tmp_path / "with", "--output", tmp_path / "a", "--format", "json")
+    assert json.loads(done.out)["images"] == {"train": 140, "validation": 70}
+    done = mien_command("data", "audit", tmp_path / "with", "--output", tmp_path / "a", "--with-test", "-f", "json")
+    found = json.loads(done.out)
+    assert (found["images"]["test"], found["problems"]["leak"]["by_split"]["test"]) == (5, 5)
+    assert "has no test images" not in done.err
+    done = mien_command("data", "audit", tmp_path / "without", "--output", tmp_path / "a", "--with-test")
+    assert (done.code, "has no test images: --with-test changed nothing" in done.err) == (0, True)
+
+
 def test_lists_reach_training_and_evaluation(mien_command: Mien, faulty: Path, tiny_onnx: Path, tmp_path: Path) -> None:
     data = packed.load(faulty)
     (listed := tmp_path / "out.txt").write_text(

@@ -338,3 +338,13 @@ def test_fer2013(fer2013_packed: Path) -> None:
     assert problems["almost-constant"]["images"] == 2
     assert problems["not-a-face"]["by_split"] == {"train": 151, "validation": 10}
     assert summary["plurality_agrees"] == pytest.approx(0.632, abs=0.001)
+
+
+@pytest.mark.fer2013
+def test_the_whole_of_fer2013(fer2013_packed: Path) -> None:
+    pool = open_pool(fer2013_packed, with_test=True)
+    if pool.splits.count("test") != 3_589:
+        pytest.skip("the archive has no PrivateTest images")
+    assert audit(pool).summary()["problems"]["conflict"]["groups"] == 57
+    same, split = copies.identities(pool), np.array(pool.splits)
+    assert np.isin(same[split == "test"], same[split == "train"]).sum() == 288

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien.cli.messages import complain
 from mien.cli.options import Format, FormatOption
 from mien.cli.progress import Bar
 
@@ -85,6 +86,8 @@ def audit(  # noqa: PLR0913 - one parameter an option
 
     check_problems(also or ())
     pool = open_pool(data, with_test=with_test)
+    if with_test and "test" not in pool.splits:
+        complain(f"{data} has no test images: --with-test changed nothing")
     about: dict[str, Any] = {"source": data.resolve().name}
     probabilities = None
     if label_errors is not None:
