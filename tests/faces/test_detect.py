@@ -103,6 +103,21 @@ def test_threads_share_a_detector(make_detector: Make, portraits: dict[str, Port
             np.testing.assert_allclose(boxes, alone[i], atol=1e-3)
 
 
+def test_a_picture_that_fits_the_network_is_not_copied(make_detector: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """640 x 480 are whole strides each way; only its smaller views need a border."""
+    bordered: list[tuple[int, ...]] = []
+    border = cv2.copyMakeBorder
+
+    def spy(image: np.ndarray, *sides: object) -> np.ndarray:
+        bordered.append(image.shape)
+        return border(image, *sides)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(cv2, "copyMakeBorder", spy)
+    make_detector("centerface").detect([np.full((480, 640, 3), 128, np.uint8)])
+    assert bordered
+    assert (480, 640, 3) not in bordered
+
+
 def test_decode_equals_a_slow_loop() -> None:
     rng = np.random.default_rng(1)
     height, width = 20, 24

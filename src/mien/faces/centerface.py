@@ -71,8 +71,9 @@ class CenterFace:
     def _detect_once(self, image: Image) -> Detections:
         height, width = image.shape[:2]
         bottom, right = -height % MULTIPLE_PX, -width % MULTIPLE_PX
-        padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-        blob = cv2.dnn.blobFromImage(padded)  # RGB in [0, 255], as it was trained
+        if bottom or right:  # else it would be a copy of the picture
+            image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT), np.uint8)
+        blob = cv2.dnn.blobFromImage(image)  # RGB in [0, 255], as it was trained
         with self._lock:
             self._net.setInput(blob)
             maps = self._net.forward(OUTPUTS)
