@@ -151,15 +151,16 @@ def _assumed(assumed: Assumptions) -> str:
 def _sized(figures: Mapping[str, Any], assumed: Assumptions) -> str:
     heads = ["job", "images", "CPU hours", f"hours on {assumed.cpus} vCPUs", "CPU, USD"]
     lines = [
-        f"| {' | '.join(heads)} | requests, USD: loose / tar | table, GB | limit |",
-        "|---|--:|--:|--:|--:|--:|--:|---|",
+        f"| {' | '.join(heads)} | requests, USD: loose / tar | table, GB | of a node's network | limit |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for workload in figures["local_images_s"]:
         for images in SIZES:
             job = size(figures, workload, images, assumed)
             numbers = map(short, (job.cpu_hours, job.hours, job.cpu_usd))
             requests = f"{short(job.read_usd_loose)} / {short(job.read_usd_tar)}"
-            cells = [workload, POWERS[images], *numbers, requests, short(job.output_gb)]
+            share = f"{short(100 * network_share(figures, workload, assumed))} %"
+            cells = [workload, POWERS[images], *numbers, requests, short(job.output_gb), share]
             lines.append(f"| {' | '.join(cells)} | {limit(figures, workload, assumed)} |")
     return "\n".join(lines)
 
