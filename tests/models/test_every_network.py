@@ -32,7 +32,7 @@ PARAMETERS = {
     "resnet9-narrow": 1_626_439,
     "senet50": 38_634_231,
     "timm:resnet18": 11_180_103,
-    "vgg": 23_593_287,
+    "vgg": 23_595_207,
     "vgg-modern": 4_689_735,
     "vgg-narrow": 1_174_439,
 }

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
 from torch.nn import functional as F
 
 from mien import models
@@ -56,6 +57,6 @@ def test_distillation_by_hand() -> None:
 
 def test_l2_counts_the_case_study_s_dense_layer_alone() -> None:
     network = models.create("vgg")
-    dense = network[3].weight
+    dense = next(layer.weight for layer in network.modules() if isinstance(layer, nn.Linear))
     torch.testing.assert_close(losses.l2_penalty(network), (dense**2).sum())
     assert losses.l2_penalty(models.create("baseline")) == 0

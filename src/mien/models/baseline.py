@@ -6,6 +6,15 @@ from mien.models.registry import register
 from mien.preprocess import InputSpec
 
 
+def start_as_keras(net: nn.Module) -> None:
+    """Random weights as Keras draws them by default, with which the case study's figures were got; biases are 0."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class Baseline(nn.Sequential):
     """Two convolutions and two dense layers; images (N, 1, 48, 48) to logits (N, K)."""
 
@@ -27,10 +36,7 @@ class Baseline(nn.Sequential):
             nn.Dropout(dropout),
             nn.Linear(128, num_classes),
         )
-        for layer in self:  # Keras' defaults, with which the case study's figure was got
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # both kinds have one here
+        start_as_keras(self)
 
 
 @register(input=InputSpec(), source="the case study, 'Baseline Model Architecture'", figure="56.17 %")

@@ -9,6 +9,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
+from mien.models.baseline import start_as_keras
 from mien.models.registry import IMAGENET, register
 
 CASE_STUDY = "the case study, 'Deep Learning with ResNet and Transfer Learning'"
@@ -44,10 +45,7 @@ class TransferNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(1024, num_classes),
         )
-        for layer in self.head:  # Keras' defaults, as in the case study
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        start_as_keras(self.head)
         self._order = order
 
     def freezable(self) -> list[nn.Module | None]:
