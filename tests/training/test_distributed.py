@@ -2,15 +2,20 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from tests.training.conftest import MakeEngine
+from torch import nn
 
+from mien.datasets.packed import Dataset
 from mien.errors import ConfigError
-from mien.training import checkpoint, distributed
+from mien.training import checkpoint, distributed, run
 from mien.training.distributed import World
+from mien.training.recipe import Recipe
 
 SETTINGS = [
     "model=baseline",
@@ -71,6 +76,39 @@ def test_sums_of_an_unfinished_epoch_are_those_of_all(make_engine: MakeEngine, m
     engine.world = World(rank=1, size=2)
     engine.restore(state)
     assert engine.sums == {"loss": 0.0, "correct": 0.0, "n": 0.0}
+
+
+class Parallel(nn.Module):
+    """In the place of DistributedDataParallel: the network inside, and how often it was to wait."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside, self.waited = inside, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.inside(images)
+        return found
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        self.waited += 1
+        yield
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "compiled"])
+def test_gradients_are_exchanged_once_a_batch(
+    cartoons: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """A process with fewer pieces than another would wait for ever if each piece were exchanged."""
+    monkeypatch.setattr("mien.training.engine.DistributedDataParallel", Parallel)
+    monkeypatch.setattr(torch, "compile", nn.Sequential)
+    recipe = Recipe(accumulate=4, compile=compiled)
+    engine = run.prepare(run.Job(recipe, cartoons, tmp_path / "run"), World(rank=0, size=2))
+    engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    engine.backward(torch.arange(32))
+    assert isinstance(engine.forward, Parallel)
+    assert (engine.forward.inside is engine.model) is not compiled
+    assert engine.forward.waited == 3
 
 
 def test_slices_cover_a_batch_once() -> None:

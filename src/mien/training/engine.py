@@ -80,10 +80,9 @@ class Engine:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16" and device.type == "cuda")
         self.plateau = optim.Plateau(recipe)
         self.averaged = optim.AveragedWeights(self.model, recipe.ema) if recipe.ema else None
-        forward: nn.Module = self.model
-        if self.world.size > 1:
-            forward = DistributedDataParallel(self.model)
-        self.forward = torch.compile(forward) if recipe.compile else forward
+        self.forward = torch.compile(self.model) if recipe.compile else self.model
+        if self.world.size > 1:  # outermost, since pieces of a batch ask it to wait (`no_sync`)
+            self.forward = DistributedDataParallel(self.forward)
         classes = self.train.targets.shape[1]
         if recipe.balance == "loss":
             self.weights = losses.class_weights(self.train.labels, classes)
