@@ -132,8 +132,33 @@ def test_imagenet_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     network = models.create("timm:resnet18")
     monkeypatch.setattr(pretrained.timm, "create_model", refuse)
+    monkeypatch.setattr(pretrained, "_reach", lambda _: None)
     with pytest.raises(ModelError, match="connect once so that they are cached"):
         pretrained.load(network, models.info("timm:resnet18"), "imagenet")
+
+
+def test_the_hub_is_asked_once_and_only_for_what_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client would try ten times, a warning each, before it gives up."""
+    asked: list[str] = []
+
+    def cached(name: str, *, local_files_only: bool) -> None:
+        assert local_files_only
+        if name == "timm/resnet18.a1_in1k":
+            raise pretrained.huggingface_hub.errors.LocalEntryNotFoundError("not here")
+
+    def unreachable(_: object, name: str, *, timeout: float) -> None:
+        asked.append(name)
+        raise OSError("no network")
+
+    network = models.create("timm:resnet18")
+    monkeypatch.setattr(pretrained.huggingface_hub, "snapshot_download", cached)
+    monkeypatch.setattr(pretrained.huggingface_hub.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(pretrained.timm, "create_model", lambda *_, **__: pytest.fail("the hub's client began to try"))
+    with pytest.raises(ModelError, match=r"fetched \(no network\): connect once"):
+        pretrained.load(network, models.info("timm:resnet18"), "imagenet")
+    assert asked == ["timm/resnet18.a1_in1k"]
+    pretrained._reach("timm/resnet34.a1_in1k")
+    assert len(asked) == 1
 
 
 def test_timm_weights_without_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +168,7 @@ def test_timm_weights_without_classifier(monkeypatch: pytest.MonkeyPatch) -> Non
     ours: Any = models.create("timm:resnet18")
     classifier = ours.classifier.weight.detach().clone()
     monkeypatch.setattr(pretrained.timm, "create_model", lambda *_, **__: filled.net)
+    monkeypatch.setattr(pretrained, "_reach", lambda _: None)
     pretrained.load(ours, models.info("timm:resnet18"), "imagenet")
     assert torch.equal(ours.net.conv1.weight, filled.net.conv1.weight)
     assert torch.equal(ours.net.layer4[1].bn2.running_var, filled.net.layer4[1].bn2.running_var)

