@@ -75,7 +75,7 @@ def write(
         output.write_text(results.markdown(found, tried), encoding="utf-8")
         if manifest is not None:
             manifest.write_text(json.dumps(manifests.manifest(found), indent=1) + "\n", encoding="utf-8")
-        if any(record.history for record in found):
+        if any(record.has_curve for record in found):
             pictures.mkdir(exist_ok=True)
             for what in ("accuracy", "loss"):
                 plots.save(curves.curves_figure(results.ranked(found), what), pictures / f"results-{what}")

@@ -23,15 +23,16 @@ def curves_figure(records: Sequence[Record], what: Literal["accuracy", "loss"]) 
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ValueError: no record has a finished epoch.
+        ValueError: no record has two epochs, so that there is no curve.
     """
     require("matplotlib", "train")
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    found = [(one.name, history_of(one.history, keep=one.about["recipe"]["keep"])) for one in records]
+    curved = [one for one in records if one.has_curve]
+    found = [(one.name, history_of(one.history, keep=one.about["recipe"]["keep"])) for one in curved]
     shown = [(name, history) for name, history in found if history is not None]
     if not shown:
-        raise ValueError("no record has a finished epoch")
+        raise ValueError("no record has two finished epochs")
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     size = (max(CELL_IN[0] * columns, 4.5), CELL_IN[1] * rows + FOOT_IN)

@@ -58,6 +58,11 @@ class Record:
         """Whether all of PublicTest, and nothing else, was measured on."""
         return bool(self.metrics["data"]["images"] == PUBLIC_TEST and self.metrics["n"] == PUBLIC_TEST_FACES)
 
+    @property
+    def has_curve(self) -> bool:
+        """Whether there is more than a point to draw."""
+        return len(self.history) > 1
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe form."""
         table = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -114,7 +119,7 @@ def measure(
     model, spec = run.load_model(folder)
     images = torch.zeros(1, spec.input.channels, *spec.input.size_hw)
     sizes = {"parameters": count_parameters(model), "macs": count_macs(model, images)}
-    split = ev.renumber(dataset.split("validation"), dataset.labels, spec.labels)
+    split = ev.judged(dataset.split("validation"), dataset.labels, spec.labels)
     predict = torch_predict(model.to(device or "cpu"), spec)
     found = ev.evaluate(predict, split, labels=spec.labels, tta=tta, progress=progress)
     training = dataset.splits.get("train")

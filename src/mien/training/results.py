@@ -38,7 +38,7 @@ BEGUN = {
 CURVES = """## Learning curves
 
 Training figures are those of the augmented faces as they went by, under the recipe's own loss (with softened, mixed or
-taught targets it does not compare with the validation loss); validation is PublicTest, untouched.
+taught targets it does not compare with the validation loss); validation is PublicTest, untouched. Runs of a single epoch have no curve.
 
 ![Accuracy of training and validation by epoch, a panel a run](images/results-accuracy.png)
 
@@ -115,7 +115,7 @@ def markdown(records: Sequence[Record], tried: Mapping[str, SmokeRun] = MappingP
     parts = [HEAD, "## On PublicTest\n", _figures(public, case_study=True), MEANING]
     if public:
         parts += ["## Plain and balanced\n", _balance(public)]
-    if any(one.history for one in records):
+    if any(one.has_curve for one in records):
         parts += [CURVES]
     if others:
         parts += ["## On other validation faces\n", _figures(others, case_study=False)]
