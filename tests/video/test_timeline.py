@@ -167,6 +167,33 @@ def test_page_in_a_browser(tmp_path: Path) -> None:
     assert faults == []
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="needs the system's Chromium")
+@pytest.mark.parametrize("width_px", [300, 1000])
+def test_columns_of_the_page_leave_no_stripes(tmp_path: Path, width_px: int) -> None:
+    """Also where a bin is no whole number of pixels, and less than one."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    timeline, summary = Timeline(FER7), Summary()
+    for number in range(700):
+        found = [tracked(confidence=0.4, uncertain=True)]
+        timeline.add(coded(1), 0.04 * number, found)
+        summary.add(0.04 * number, found)
+    summary.close()
+    path = tmp_path / "timeline.html"
+    write_page(timeline, summary, path, title="film.mp4")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width_px, "height": 600})
+        page.goto(path.as_uri())
+        pixels = page.locator("canvas").first.evaluate(
+            "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width - 2, c.height - 20).data)"
+        )
+        height = page.locator("canvas").first.evaluate("c => c.height - 20")
+        browser.close()
+    image = np.array(pixels, np.uint8).reshape(height, -1, 4)
+    assert (image == image[:, :1]).all(), "each row has one colour"
+    assert len(np.unique(image[:, 0], axis=0)) <= 2 + len(FER7), "strip, gap, and labels without blends"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0:00"), (4.26, "0:04.3"), (9.97, "0:10"), (65, "1:05"), (59.6, "1:00"), (3723, "1:02:03")],
