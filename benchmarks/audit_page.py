@@ -4,7 +4,8 @@
     python benchmarks/audit_page.py AUDIT --data DATA
 
 The slow parts may come from further audits of the same data (`audit_page.py AUDIT AUDIT ... --data DATA`); the first
-has the rest. Figures go to results/audit.json, and from there into the page.
+has the rest. Label errors by features and by training stand beside each other, in the order of their audits. Figures go
+to results/audit.json, and from there into the page.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main() -> None:
 def gather(audits: Sequence[Path], pool: Pool) -> dict[str, Any]:
     """The summary, and how detector and label errors agree with FER+."""
     summaries = [json.loads((folder / "audit.json").read_text(encoding="utf-8")) for folder in audits]
-    found: dict[str, Any] = {"summary": summaries[0], "ferplus": agreement(pool), "detectors": {}, "label_errors": None}
+    found: dict[str, Any] = {"summary": summaries[0], "ferplus": agreement(pool), "detectors": {}, "label_errors": []}
     excluded: set[tuple[str, str]] = set()
     numbers = {named: i for i, named in enumerate(zip(pool.splits, pool.names, strict=True))}
     for folder, summary in zip(audits, summaries, strict=True):
@@ -57,7 +58,7 @@ def gather(audits: Sequence[Path], pool: Pool) -> dict[str, Any]:
             }  # fmt: skip
         if "label_errors" in summary:
             doubted = {numbers[row["split"], row["image"]]: row for row in rows if row["problem"] == ERRORS}
-            found["label_errors"] = {**summary["label_errors"], **witnessed(pool, doubted)}
+            found["label_errors"].append({**summary["label_errors"], **witnessed(pool, doubted)})
     return {**found, "excluded": len(excluded)}
 
 
@@ -114,14 +115,13 @@ def figures(found: Mapping[str, Any]) -> str:
     ]
     for detector in ("centerface", "yunet"):
         rows.append([f"no face found by `{detector}`", faceless(found["detectors"].get(detector), images)])
-    doubts = found["label_errors"]
-    how = "" if doubts is None else f", {doubts['how'].replace(' of ', ' of `')}`, {doubts['folds']} folds"
     agrees = f"{100 * summary['plurality_agrees']:.1f} % of the images with votes (ties by chance)"
     other = f"{votes['images']:,} images; of {votes['suggestions']['relabel']:,} of them they are sure"
     rows += [
         ["FER+'s most frequent vote is the label", agrees],
         ["more than half of FER+'s taggers see another class", other],
-        [f"likely label errors{how}", "not run" if doubts is None else f"{doubts['images']:,}"],
+        *([f"likely label errors, {_how(one)}", f"{one['images']:,}"] for one in found["label_errors"]),
+        *([] if found["label_errors"] else [["likely label errors", "not run"]]),
         ["suggested to be excluded", f"{found['excluded']:,} images; label errors never are"],
     ]
     return table(["what", "figure"], rows, text_columns=2)
@@ -147,18 +147,32 @@ def by_class(found: Mapping[str, Any]) -> str:
 
 def errors(found: Mapping[str, Any]) -> list[str]:
     """Whether doubted labels are wrong, by people who never saw the classifier; nothing where none were looked for."""
-    doubts = found["label_errors"]
-    if doubts is None:
+    said = [_verdict(one) for one in found["label_errors"]]
+    if not said:
         return []
-    differ, overall, same = (
+    return [
+        "Are the likely label errors errors? FER+ was tagged by other people. "
+        f"{' '.join(said)} (Training images are left out of this: the packaged model learnt from FER+ votes there.)"
+    ]
+
+
+def _verdict(doubts: Mapping[str, Any]) -> str:
+    """What FER+'s taggers say of the labels that one way of looking doubts."""
+    differ, everywhere, same = (
         f"{100 * doubts[key]:.0f} %" for key in ("votes_differ", "votes_differ_overall", "votes_suggest_the_same")
     )
-    return [
-        "Are the likely label errors errors? FER+ was tagged by other people. Its most frequent vote is another class "
-        f"than the label in {differ} of the {doubts['witnessed']:,} doubted PublicTest images with votes, and in "
-        f"{overall} of all PublicTest images; in {same} of the doubted ones it is the very class that the classifier "
-        "suggests. (Training images are left out of this: the packaged model learnt from FER+ votes there.)"
-    ]
+    return (
+        f"Of the {doubts['witnessed']:,} PublicTest images with votes that {_how(doubts)}, doubt, its most frequent vote is "
+        f"another class than the label in {differ} (of all PublicTest images: {everywhere}), and in {same} the very class "
+        "that the classifier suggests."
+    )
+
+
+def _how(doubts: Mapping[str, Any]) -> str:
+    """Such as "features of `default`, 5 folds", or "train of `baseline` (epochs=8), 5 folds"."""
+    kind, _, name = doubts["how"].partition(" of ")
+    changed = f" ({', '.join(doubts['settings'])})" if doubts.get("settings") else ""
+    return f"{kind} of `{name}`{changed}, {doubts['folds']} folds"
 
 
 def _matches(pool: Pool) -> NDArray[np.float64]:

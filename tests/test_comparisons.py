@@ -94,10 +94,26 @@ def test_what_is_not_in_the_audit_was_not_run(comparisons: ModuleType) -> None:
 
     found = json.loads((REPOSITORY / "results" / "audit.json").read_text(encoding="utf-8"))
     detector = {"no_face": 323, "not_a_face": 161, "both": 100}
-    text = audit_page.section({**found, "detectors": {"yunet": detector}, "label_errors": None})
+    text = audit_page.section({**found, "detectors": {"yunet": detector}, "label_errors": []})
     assert "| no face found by `centerface` | not run |" in text
     assert "| no face found by `yunet` | 323 (1.0 %), among them 100 of the 161 that are none by FER+ |" in text
     assert "| likely label errors | not run |" in text
+
+
+def test_label_errors_of_two_ways_stand_beside_each_other(comparisons: ModuleType) -> None:
+    del comparisons
+    import audit_page  # noqa: PLC0415 - a script
+
+    found = json.loads((REPOSITORY / "results" / "audit.json").read_text(encoding="utf-8"))
+    witness = {"witnessed": 10, "votes_differ": 0.5, "votes_differ_overall": 0.25, "votes_suggest_the_same": 0.4}
+    ways = [
+        {"how": "features of default", "folds": 5, "images": 1_234, **witness},
+        {"how": "train of baseline", "folds": 3, "settings": ["epochs=8"], "images": 987, **witness},
+    ]
+    text = audit_page.section({**found, "label_errors": ways})
+    assert "| likely label errors, features of `default`, 5 folds | 1,234 |" in text
+    assert "| likely label errors, train of `baseline` (epochs=8), 3 folds | 987 |" in text
+    assert "images with votes that train of `baseline` (epochs=8), 3 folds, doubt, its most frequent vote" in text
 
 
 def test_the_tables_of_explanations_are_those_that_are_kept(comparisons: ModuleType, tmp_path: Path) -> None:

@@ -143,6 +143,8 @@ def test_label_errors_by_training(mien_command: Mien, faulty: Path, tmp_path: Pa
     done = mien_command("data", "audit", faulty, *options)
     assert done.code == 0, done.err
     assert "fold 1 of 2\n" in done.err
+    found = json.loads((tmp_path / "audit.json").read_text())["label_errors"]
+    assert (found["how"], found["settings"]) == ("train of baseline", ["epochs=1", "warmup_steps=0"])
     assert "fold 2 of 2, about 0 min left" in done.err
     assert (tmp_path / "folds" / "fold-1" / "last.pt").exists()
     recipe = json.loads((tmp_path / "folds" / "fold-0" / "recipe.json").read_text())

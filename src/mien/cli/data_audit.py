@@ -97,6 +97,7 @@ def audit(  # noqa: PLR0913 - one parameter an option
         if label_errors is LabelErrors.FEATURES:
             probabilities = _from_features(pool, model, held_out)
         else:
+            about["label_errors"]["settings"] = settings or []
             probabilities = _from_training(pool, recipe, settings or [], held_out, output / "folds")
     if detector is None:
         found = run.audit(pool, probabilities=probabilities, about=about)
