@@ -7,9 +7,10 @@ import os
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mien.errors import MienError
 
@@ -35,12 +36,36 @@ VERBS: tuple[str, ...] = (
 )
 """Modules of this package; each has `command`, or `app` where the verb has verbs of its own."""
 
+SENTENCE = 300  # characters of a verb's description in the list of verbs, at most
+
+
+class _Verbs(TyperGroup):
+    """Tells of the verbs in plain text: Rich's frames would take as long as all else that `mien --help` does."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As Typer does without Rich; each verb's own help has its frames."""
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The verbs with the whole first sentence of each."""
+        verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.get_short_help_str(SENTENCE)) for name, verb in verbs if verb is not None])
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """`mien` alone asks for help."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="mien",
+    cls=_Verbs,
     help="Recognise emotion in face images: predict, explain, train, evaluate, serve.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 
