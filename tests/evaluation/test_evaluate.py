@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_labels_are_matched_by_name(split: Split) -> None:
     assert ev.renumber(pair, ("sad", "happy", "odd"), FER7).labels.tolist() == [5, 3]  # no image is "odd"
     with pytest.raises(DataError, match="does not know the class odd"):
         ev.renumber(pair, ("sad", "odd"), FER7)
+
+
+def test_models_of_the_votes_are_measured_against_the_votes(split: Split) -> None:
+    votes = np.zeros((4, 10), np.uint8)  # neutral, happy, surprise, sad, angry, disgust, fear, contempt, unknown, NF
+    votes[0, 7] = 6  # contempt, which no label of FER-2013 says
+    votes[1, [3, 8]] = 6, 4  # sad
+    votes[2, [3, 8]] = 4, 6  # unknown won: nothing to answer
+    few = replace(split.take(np.arange(4)), votes=votes)
+    found = ev.judged(few, FER7, FERPLUS8)
+    assert [FERPLUS8[label] for label in found.labels] == ["contempt", "sad"]
+    assert found.names == few.names[:2]
+    assert ev.judged(few, FER7, FER7).labels.tolist() == few.labels.tolist()
+    unvoted = replace(few, votes=None)
+    assert ev.judged(unvoted, FER7, FERPLUS8).labels.tolist() == few.labels.tolist()
 
 
 def test_files_say_what_the_object_says(split: Split, tmp_path: Path) -> None:

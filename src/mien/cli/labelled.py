@@ -62,12 +62,12 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
     if exclude is not None:
         kept_only = exclusions.without(dataset, exclude, root=data).splits[split]
         dataset = replace(dataset, splits={**dataset.splits, split: kept_only})
-    images = ev.renumber(dataset.split(split), dataset.labels, opened.spec.labels)
+    images = ev.judged(dataset.split(split), dataset.labels, opened.spec.labels)
     training = dataset.splits.get("train")
     about = {
         "source": data.resolve().name,
         "split": split,
-        "n_excluded": among - len(images),
+        "n_excluded": among - len(dataset.split(split)),
         "digest": dataset.split(split).digest,
         "train_digest": None if training is None else training.digest,
         "protocol": dataset.provenance.get("protocol"),

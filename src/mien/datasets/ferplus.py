@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.datasets.layout import Item, Listing
+from mien.datasets.packed import Split
 from mien.errors import DataError
 from mien.hub import sha256_of
-from mien.labels import FER7, FERPLUS_COLUMNS
+from mien.labels import FER7, FERPLUS8, FERPLUS_COLUMNS
 
 HEADER = (
     "usage", "image name",
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "nf",
 )  # fmt: skip
+_EMOTIONS = [FERPLUS_COLUMNS.index(label) for label in FERPLUS8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,3 +105,18 @@ def kaggle_rows() -> Mapping[str, int]:
     packed = files("mien.datasets").joinpath("kaggle_to_ferplus.csv.gz").read_bytes()
     rows = csv.reader(gzip.decompress(packed).decode().splitlines()[1:])
     return {path: int(row) for path, row in rows if row}
+
+
+def vote_shares(split: Split) -> NDArray[np.float32]:
+    """(N, 8) share of the taggers' votes for each class of `FERPLUS8`; a row of zeros where none voted for a class."""
+    assert split.votes is not None
+    votes = split.votes[:, _EMOTIONS].astype(np.float32)
+    return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1), np.float32)
+
+
+def voted_faces(split: Split) -> NDArray[np.int64]:
+    """Rows with a majority emotion: "unknown" and "not a face" did not win (Barsoum et al. 2016)."""
+    assert split.votes is not None
+    emotions = split.votes[:, _EMOTIONS]
+    other = np.delete(split.votes, _EMOTIONS, axis=1)
+    return np.flatnonzero((emotions.max(1) > other.max(1)) & (emotions.sum(1) > 0))

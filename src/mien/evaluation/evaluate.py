@@ -5,18 +5,20 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.datasets.ferplus import vote_shares, voted_faces
 from mien.datasets.packed import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import calibration, metrics
 from mien.evaluation.metrics import ClassScores, Ints
 from mien.evaluation.tta import Crops, Predict, Tta, with_tta
+from mien.labels import FER7, FERPLUS8
 
 Progress = Callable[[int], None]  # called with the number of images done since the last call
 
@@ -196,6 +198,21 @@ def renumber(split: Split, have: Sequence[str], want: Sequence[str]) -> Split:
         )
     numbers = np.array([want.index(label) if label in want else -1 for label in have], np.int64)
     return Split(split.images, numbers[split.labels], split.names, split.votes, split.sources)
+
+
+def judged(split: Split, have: Sequence[str], want: Sequence[str]) -> Split:
+    """`split` with the labels that a model which knows `want` is measured against: those of the data, as `renumber`.
+
+    A model of FER+'s eight classes learned what most taggers say, and is measured against that where the votes are
+    there: faces without a majority emotion are left out, as in its training.
+
+    Raises:
+        DataError: images belong to a class that the model does not know.
+    """
+    if tuple(have) != FER7 or tuple(want) != FERPLUS8 or split.votes is None or not split.votes.any():
+        return renumber(split, have, want)
+    voted = split.take(voted_faces(split))
+    return replace(voted, labels=vote_shares(voted).argmax(1).astype(np.int64))
 
 
 def find_twins(images: Crops, training: Crops) -> NDArray[np.bool_]:

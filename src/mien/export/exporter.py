@@ -54,7 +54,7 @@ class Faces:
             DataError: the validation split is empty, or has a class that the model does not know.
         """
         training = dataset.splits.get("train")
-        validation = evaluate.renumber(dataset.split("validation"), dataset.labels, labels)
+        validation = evaluate.judged(dataset.split("validation"), dataset.labels, labels)
         return cls(validation, training if training is not None and len(training) else None)
 
 

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from mien.datasets.ferplus import vote_shares, voted_faces
 from mien.datasets.packed import Split
 from mien.errors import ConfigError, DataError
-from mien.labels import FERPLUS8, FERPLUS_COLUMNS
+from mien.labels import FERPLUS8
 from mien.models.pixels import fit_to
 from mien.preprocess import InputSpec
 from mien.training.recipe import Recipe
 
 VOTED = ("majority", "probability")  # settings of `ferplus` with which FER+'s eight classes are learned
 ON_DEVICE_BYTES = 4 << 30  # larger data sets stay memory-mapped on the host
-_EMOTIONS = [FERPLUS_COLUMNS.index(label) for label in FERPLUS8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,21 +76,6 @@ def task_labels(labels: tuple[str, ...], recipe: Recipe) -> tuple[str, ...]:
             raise ConfigError(f"ferplus = {recipe.ferplus!r} is for the seven classes of FER-2013, not {labels}")
         return FERPLUS8
     return labels
-
-
-def vote_shares(split: Split) -> NDArray[np.float32]:
-    """(N, 8) share of the taggers' votes for each class of `FERPLUS8`; a row of zeros where none voted for a class."""
-    assert split.votes is not None
-    votes = split.votes[:, _EMOTIONS].astype(np.float32)
-    return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), 1), np.float32)
-
-
-def voted_faces(split: Split) -> NDArray[np.int64]:
-    """Rows with a majority emotion: "unknown" and "not a face" did not win (Barsoum et al. 2016)."""
-    assert split.votes is not None
-    emotions = split.votes[:, _EMOTIONS]
-    other = np.delete(split.votes, _EMOTIONS, axis=1)
-    return np.flatnonzero((emotions.max(1) > other.max(1)) & (emotions.sum(1) > 0))
 
 
 def label_given_vote(split: Split, num_classes: int) -> NDArray[np.float64]:

@@ -229,7 +229,7 @@ def _finished(path: Path, settings: Mapping[str, Any], about: Mapping[str, Any])
 def _measure(job: run.Job, settings: Mapping[str, Any], world: World) -> Trial:
     """The weights that the run stands for, on the validation faces."""
     model, spec = run.load_model(job.output)
-    split = ev.renumber(job.data.split("validation"), job.data.labels, spec.labels)
+    split = ev.judged(job.data.split("validation"), job.data.labels, spec.labels)
     found = ev.evaluate(torch_predict(model.to(world.device), spec), split, labels=spec.labels).to_dict()
     return Trial(settings, job.recipe.seed, *(found[figure] for figure in FIGURES))
 
