@@ -162,9 +162,9 @@ def _verdict(doubts: Mapping[str, Any]) -> str:
         f"{100 * doubts[key]:.0f} %" for key in ("votes_differ", "votes_differ_overall", "votes_suggest_the_same")
     )
     return (
-        f"Of the {doubts['witnessed']:,} PublicTest images with votes that {_how(doubts)}, doubt, its most frequent vote "
-        f"is another class than the label in {differ} (of all PublicTest images: {everywhere}), and in {same} the very "
-        "class that the classifier suggests."
+        f"Of the {doubts['witnessed']:,} PublicTest images with votes that {_how(doubts)}, doubt, its most frequent "
+        f"vote is another class than the label in {differ} (of all PublicTest images: {everywhere}), and in {same} the "
+        "very class that the classifier suggests."
     )
 
 
