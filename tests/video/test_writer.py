@@ -167,6 +167,7 @@ def test_a_closed_film_has_one_index_with_its_length(tmp_path: Path, plain_film:
     boxes = top_level_boxes(path)
     assert "moof" not in boxes
     assert boxes.count("moov") == 1
+    assert boxes.index("moov") < boxes.index("mdat"), "it plays while it is fetched"
     with av.open(str(path)) as film:
         pictures = film.streams.video[0]
         assert pictures.frames == 100, "said by the index"
@@ -174,6 +175,22 @@ def test_a_closed_film_has_one_index_with_its_length(tmp_path: Path, plain_film:
         film.seek(round(3.0 * av.time_base))
         found = next(frame for frame in film.decode(video=0) if frame.time >= 3.0 - 1e-3)
     assert code_of(found.to_ndarray(format="rgb24")) == 75 % 64
+
+
+def test_without_room_for_a_copy_the_pieces_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    writer = FilmWriter(tmp_path / "film.mp4")
+    for number in range(3):
+        writer.write(coded(number), 0.04 * number)
+    writer.close()
+    assert writer.problem is not None
+    assert "No space left" in writer.problem
+    assert "moof" in top_level_boxes(tmp_path / "film.mp4")
+    assert len(pictures_of(tmp_path / "film.mp4")[0]) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
 def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source d
 
 H264 = ("libx264", {"preset": "veryfast", "crf": "20"})  # no loss that is seen beside the source, at moderate cost
 VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"})
-# written in pieces, one a key frame, so that a killed process leaves a film; closing it hides the pieces behind one
-# index, since many players want that, and browsers would ask a server for each piece before they show anything.
-# The header waits for the first piece: it must name the encoder's delay
-PIECES = {"movflags": "hybrid_fragmented+frag_keyframe+delay_moov+default_base_moof"}
+# while it grows, a film is in pieces, one a key frame: its index does not grow in memory, and a killed process leaves a
+# film. The header waits for the first piece: it must name the encoder's delay
+PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+# then it is copied behind one index: many players know no pieces, and browsers ask a server for each before they begin
+WHOLE = {"movflags": "faststart"}
+IN_PIECES = (".mp4", ".m4v", ".mov")
 CODECS = {".mp4": H264, ".m4v": H264, ".mov": H264, ".mkv": H264, ".webm": VP9}
 
 
@@ -87,6 +89,26 @@ class FilmWriter:
                 output.close()  # the index, without which no player opens what came
         except self._av.error.FFmpegError as error:
             raise self._fault(error) from error
+        if self._path.suffix.lower() in IN_PIECES:
+            self._join()
+
+    def _join(self) -> None:
+        """Put a copy with one index in the place of the pieces; where that fails, these stay."""
+        path = self._path.resolve()
+        partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        try:
+            with self._av.open(str(path)) as pieces, self._av.open(str(partial), "w", options=WHOLE) as whole:
+                targets = {stream.index: whole.add_stream_from_template(stream) for stream in pieces.streams}
+                for packet in pieces.demux():
+                    if packet.dts is not None:
+                        if packet.stream.type == "video":  # a piece tells steps of decoding, not of showing
+                            packet.duration = round(1 / (self._rate * packet.time_base))
+                        packet.stream = targets[packet.stream.index]
+                        whole.mux(packet)
+            partial.replace(path)
+        except (self._av.error.FFmpegError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            self.problem = f"{self._path}: stays in pieces, which some players cannot search: not copied ({error})"
 
     def _sound(self, end_s: float, *, last: bool = False) -> None:
         """Write the sound up to `end_s`; where it cannot be, the pictures go on without it."""
@@ -103,8 +125,8 @@ class FilmWriter:
         height, width = _even(first).shape[:2]
         codec, options = CODECS[self._path.suffix.lower()]
         try:
-            pieces = PIECES if self._path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
-            self._output = self._av.open(for_ffmpeg(self._path), "w", options=pieces)
+            options_out = PIECES if self._path.suffix.lower() in IN_PIECES else {}
+            self._output = self._av.open(for_ffmpeg(self._path), "w", options=options_out)
             self._output.flags |= self._av.container.Flags.flush_packets.value  # to the disk, piece by piece
             self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
         except (self._av.error.FFmpegError, OSError) as error:
