@@ -38,7 +38,8 @@ BEGUN = {
 CURVES = """## Learning curves
 
 Training figures are those of the augmented faces as they went by, under the recipe's own loss (with softened, mixed or
-taught targets it does not compare with the validation loss); validation is PublicTest, untouched. Runs of a single epoch have no curve.
+taught targets it does not compare with the validation loss); validation is PublicTest, untouched.
+Runs of a single epoch have no curve.
 
 ![Accuracy of training and validation by epoch, a panel a run](images/results-accuracy.png)
 
