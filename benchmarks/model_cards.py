@@ -14,9 +14,10 @@ from typing import Any
 
 from mien import hub
 from mien.runtime.predictor import Predictor
+from mien.training import manifests, records
 
 ROOT = Path(__file__).parents[1]
-MEASURED = ROOT / "results" / "evaluation"
+MEASURED, RECORDS = ROOT / "results" / "evaluation", ROOT / "results" / "runs"
 
 CARD = """# {name}
 
@@ -39,6 +40,7 @@ Digest of the training data: `{train_digest}`.
 ## Recipe
 
 `{model}`, {epochs} epochs, {optimizer}, rate {lr:g}, batch {batch_size}, on {device}, torch {torch}.
+
 {origin}{horizons}All settings are in the file's metadata: `mien models info {name}`.
 
 ## Measured on PublicTest, one forward pass
@@ -98,8 +100,8 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
         batch_size=recipe["batch_size"],
         device=spec.training["device"],
         torch=spec.training["versions"]["torch"],
-        origin=_origin(predictor.spec.training),
-        horizons=f"The planned number of epochs was {changed}; the rate followed the newest plan.\n" if changed else "",
+        origin=_origin(recipe),
+        horizons=f"Planned epochs: {changed}; the rate followed the newest plan.\n" if len(horizons) > 1 else "",
         accuracy=100 * metrics["accuracy"],
         low=100 * low,
         high=100 * high,
@@ -120,12 +122,11 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
     )
 
 
-def _origin(training: Mapping[str, Any]) -> str:
-    """What the run began with and who taught it, as a line; nothing for one from scratch on labels alone."""
-    start = training.get("start")
-    taught = ", ".join(f"`{one['name']}` (sha256 `{one['sha256'][:12]}`...)" for one in training.get("teachers") or [])
-    parts = [f"went on from `{start}`"] * bool(start) + [f"was taught by {taught}"] * bool(taught)
-    return f"It {' and '.join(parts)}.\n" if parts else ""
+def _origin(recipe: Mapping[str, Any]) -> str:
+    """The command of the recorded run that has these very settings, as a line; nothing where none is recorded."""
+    found = records.read(RECORDS)
+    runs = {one.name for one in found if one.about["recipe"] == recipe}
+    return "".join(f"`{one['command']}`\n\n" for one in manifests.manifest(found) if one["run"] in runs)
 
 
 def main() -> int:

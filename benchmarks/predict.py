@@ -28,6 +28,7 @@ from timing import analyzers
 
 from mien import bench, demo, hub
 from mien.images import read_image, write_image
+from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 
 
@@ -152,7 +153,7 @@ def main() -> None:
     print(f"{'median, milliseconds':<58} {'wall':>9} {'CPU':>9} {'bar':>8}  met")
     for timing in timings:
         print(timing.row())
-    info = Predictor(hub.resolve(options.model), threads=1).info.to_dict()
+    info = Predictor(providers.file_of(options.model), threads=1).info.to_dict()
     figures = {"machine": about, "model": info, "timings": [asdict(timing) for timing in timings]}
     if options.page:
         replace_section("start", start_section(figures), options.page)

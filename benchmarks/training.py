@@ -288,7 +288,7 @@ def row(job: Job, folder: Path, options: argparse.Namespace, peak: float | None)
         "ratio": round(rates["mien"] / rates["plain"], 2),
         "mien_cpu_ms_per_image": round(cpu_ms["mien"], 3),
         "plain_cpu_ms_per_image": round(cpu_ms["plain"], 3),
-        "data_and_augmentation_share": round(max(0.0, 1 - rates["mien"] / rates["alone"]), 3),
+        "data_and_augmentation_share": round(1 - rates["mien"] / rates["alone"], 3),
         "matrix_peak_share": None if peak is None else round(6 * macs * rates["mien"] / peak, 3),
     }
 

@@ -64,10 +64,12 @@ def test_remember(plans: list[bench.Plan], grace_hopper: Path, monkeypatch: pyte
 def test_int8_that_gains_nothing_is_told(
     plans: list[bench.Plan], grace_hopper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "remember", lambda _: {})
+    monkeypatch.setattr(bench, "remember", lambda _: {"default": "cpu", "baseline": "cpu"})
     monkeypatch.setattr(providers, "file_of", lambda _: hub.resolve("default-fp16"))
     result = CliRunner().invoke(app, ["bench", "--remember", "--image", str(grace_hopper)])
     assert "mien: int8 gains nothing here: default is default-fp16 from now on" in result.stderr
+    assert "mien: baseline runs on cpu from now on" in result.stderr
+    assert "default runs on" not in result.stderr
 
 
 def test_without_a_portrait(plans: list[bench.Plan], monkeypatch: pytest.MonkeyPatch) -> None:

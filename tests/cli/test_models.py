@@ -105,7 +105,7 @@ def test_a_network_in_table_and_info(mien_command: Run, monkeypatch: pytest.Monk
         "a",
         "paper",
     ]
-    assert json.loads(mien_command("models", "info", "net", "--format", "json").out) == {**NETWORK, "runs": []}
+    assert json.loads(mien_command("models", "info", "net", "--format", "json").out) == NETWORK
 
 
 def test_without_torch(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +131,15 @@ def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyP
     assert len(run["weights_sha256"]) == 64
     assert json.loads(mien_command("models", "info", "baseline-sgd", "--format", "json").out)["network"] == "baseline"
     assert run["command"] in mien_command("models", "info", "vgg-narrow").out
+    packaged = json.loads(mien_command("models", "info", "baseline", "--format", "json").out)
+    assert packaged["where"] == "file"
+    assert {"baseline", "baseline-sgd", "baseline-improved"} <= {one["run"] for one in packaged["runs"]}
+
+
+def test_info_of_what_was_trained_without_torch(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "find_spec", lambda name: None)
+    out = mien_command("models", "info", "resnet9-narrow").out
+    assert out.count("weights_sha256") == out.count("command  ") > 4
 
 
 @pytest.mark.parametrize("verb_name", ["info", "fetch"])

@@ -168,6 +168,17 @@ def test_one_model_has_no_corruption_error(faces: Split) -> None:
     assert output.summary(alone) == []
 
 
+def test_models_of_other_classes_are_not_compared(faces: Split) -> None:
+    wider = (*FER7, "contempt")
+    contenders = [
+        robustness.Contender("seven", FER7, by_lower_half),
+        robustness.Contender("eight", wider, lambda crops: np.full((len(crops), 8), 1 / 8, np.float32)),
+    ]
+    for order in (contenders, contenders[::-1]):
+        with pytest.raises(DataError, match="do not compare"):
+            robustness.measure(order, faces, FER7)
+
+
 def test_a_reference_without_errors_leaves_the_other_figures(faces: Split, tmp_path: Path) -> None:
     knows = np.eye(7, dtype=np.float32)[faces.labels]
     contenders = [

@@ -166,6 +166,15 @@ def test_the_default_is_unquantised_where_int8_gains_nothing(
     assert mien.load(asked, detector="none").predictor.info.sha256 == digest(hub.resolve(answers))
 
 
+@pytest.mark.parametrize(("named", "answers"), [("cpu", "default"), ("auto", "default-fp16"), ("", "default-fp16")])
+def test_a_provider_by_name_leaves_default_as_it_is(
+    mien_home: Path, monkeypatch: pytest.MonkeyPatch, named: str, answers: str
+) -> None:
+    providers.remember({}, default={digest(hub.resolve("default")): "default-fp16"})
+    monkeypatch.setenv(providers.VARIABLE, named)
+    assert providers.file_of("default") == hub.resolve(answers)
+
+
 def test_what_was_measured_of_another_default_is_not_believed(mien_home: Path) -> None:
     path = providers.remember({}, default={"0" * 64: "default-fp16"})
     assert providers.file_of("default") == hub.resolve("default")

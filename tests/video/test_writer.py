@@ -193,6 +193,21 @@ def test_without_room_for_a_copy_the_pieces_stay(tmp_path: Path, monkeypatch: py
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
+@pytest.mark.parametrize(("start_s", "problem"), [(0.0, None), (5.0, "none from 5 s on")])
+def test_sound_that_ends_early_holds_no_pictures_back(
+    tmp_path: Path, plain_film: Path, start_s: float, problem: str | None
+) -> None:
+    path, copy = tmp_path / "film.mp4", tmp_path / "copy.mp4"
+    writer = FilmWriter(path, audio_path=str(plain_film), start_s=start_s)  # its sound ends after two seconds
+    for number in range(750):
+        writer.write(coded(number % 64), start_s + 0.04 * number)
+    copy.write_bytes(path.read_bytes())  # as a killed process leaves it
+    writer.close()
+    assert len(pictures_of(copy)[0]) >= 750 - 250
+    assert len(pictures_of(path)[0]) == 750
+    assert (writer.problem is None) if problem is None else (problem in str(writer.problem))
+
+
 def test_a_film_whose_sound_cannot_be_read_again(tmp_path: Path) -> None:
     writer = FilmWriter(tmp_path / "film.mp4", audio_path=str(tmp_path / "gone.mp4"))
     writer.write(coded(1), 0.0)

@@ -49,10 +49,12 @@ def command(
     if remember:
         from mien.runtime import providers
 
-        for name, provider in bench.remember(figures).items():
-            typer.echo(f"mien: {name} runs on {provider} from now on", err=True)
+        kept = bench.remember(figures)
         if (chosen := providers.file_of(providers.DEFAULT).stem) != providers.DEFAULT:
             typer.echo(f"mien: int8 gains nothing here: {providers.DEFAULT} is {chosen} from now on", err=True)
+            kept.pop(providers.DEFAULT, None)
+        for name, provider in kept.items():
+            typer.echo(f"mien: {name} runs on {provider} from now on", err=True)
 
 
 def _portrait() -> Path:

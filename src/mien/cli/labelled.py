@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from mien.cli.messages import complain
 from mien.cli.opened import Opened
 from mien.errors import ConfigError
 
@@ -72,6 +73,9 @@ def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Lab
         "train_digest": None if training is None else training.digest,
         "protocol": dataset.provenance.get("protocol"),
     }
+    if dropped := len(dataset.split(split)) - len(images):
+        about |= {"labels": "majority of the FER+ votes", "n_without_majority": dropped}
+        complain(f"{dropped} faces without a majority of the FER+ votes are left out, as in training")
     kept = training if training is not None and len(training) else None
     return Labelled(images, opened.spec.labels, about, training=kept)
 

@@ -71,15 +71,15 @@ def info(
     try:
         entry = _describe(name, hub.resolve(name), where="file")
     except ModelError:
-        networks = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name]
-        runs = _runs(name)
-        if not networks and not runs:
+        found = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name] + _runs(name)
+        if not found:
             raise
-        entry = {**networks[0], "runs": runs} if networks else runs[0]
+        entry, *runs = found
+    else:
+        runs = _runs(name)
     if format_ is Format.JSON:
-        typer.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps({**entry, "runs": runs} if runs else entry, indent=2, ensure_ascii=False))
         return
-    runs = entry.pop("runs", [])
     for number, part in enumerate((entry, *runs)):
         if number:
             typer.echo()

@@ -134,7 +134,7 @@ def measure(
     of `PASSES` times the faces for every model.
 
     Raises:
-        DataError: there are no images, or they belong to a class that a model does not know.
+        DataError: there are no images, they are of a class that a model does not know, or the models' classes differ.
         ModelError: a model's output is not one probability a label.
         ValueError: there is no model, or the batch size is not positive.
     """
@@ -142,6 +142,9 @@ def measure(
         raise ValueError(f"cannot measure {len(contenders)} models in batches of {batch_size}")
     if not len(split):
         raise DataError("there are no images to evaluate on")
+    if len({frozenset(one.labels) for one in contenders}) > 1:
+        known = " and ".join(", ".join(one.labels) for one in contenders)
+        raise DataError(f"models of different classes do not compare: {known}; measure them apart")
     truths = [renumber(split, labels, one.labels).labels for one in contenders]
     grid = (len(contenders), len(CORRUPTIONS), STRENGTHS)
     correct, ece = np.empty((*grid, len(split)), np.bool_), np.empty(grid)

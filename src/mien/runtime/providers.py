@@ -73,12 +73,18 @@ def _open(model: bytes, provider: str, *, name: str, threads: int | None) -> Ses
 def file_of(name_or_path: str | Path) -> Path:
     """As `hub.resolve`, but `default` is `default-fp16` where `mien bench --remember` found that int8 gains nothing.
 
+    Where `MIEN_PROVIDER` names a provider, `default` is itself: what was measured may hold for another provider only.
+
     Raises:
         ModelError: nothing is called that.
         DownloadError: the file has to be fetched and cannot be.
     """
     path = hub.resolve(name_or_path)
-    if str(name_or_path) != DEFAULT or not (faster := _kept("default")):
+    if (
+        str(name_or_path) != DEFAULT
+        or (os.environ.get(VARIABLE) or "auto") != "auto"
+        or not (faster := _kept("default"))
+    ):
         return path
     return hub.resolve(UNQUANTISED) if faster.get(hub.sha256_of(path)) == UNQUANTISED else path
 

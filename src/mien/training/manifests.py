@@ -10,6 +10,9 @@ from mien.training import transfer
 from mien.training.records import Record
 from mien.training.results import ranked
 
+EARLIER = {"500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow"}
+"""Files that were packaged once and taught since, by sha256: the run that each was exported from, as int8."""
+
 
 def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
     """An entry for each run that was measured on all of PublicTest, the most accurate first."""
@@ -26,7 +29,7 @@ def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     if start := about.get("start"):
         words += ["--from", f"runs/{start['source']}"]
     for teacher in about.get("teachers") or []:
-        run = checkpoints.get(teacher["sha256"])
+        run = {**EARLIER, **checkpoints}.get(teacher["sha256"])
         words += ["--teacher", f"runs/{run}" if run else teacher["name"]]
     for key, value in changes[base].items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]

@@ -22,7 +22,7 @@ class AudioTrack:
 
         Raises:
             FFmpegError: the file cannot be opened again.
-            ValueError: FFmpeg does not know the codec of its sound.
+            ValueError: FFmpeg does not know the codec of its sound, or there is none from `start_s` on.
         """
         self._av: Any = require("av", "video")
         self._output = output
@@ -33,6 +33,8 @@ class AudioTrack:
         if self._source.codec_context is None:
             raise ValueError("its codec is unknown")
         self._origin_s = (self._input.start_time or 0) / self._av.time_base
+        if not self._comes(path):  # an empty track would hold every picture back
+            raise ValueError(f"none from {start_s:g} s on")
         name = self._source.codec_context.name
         self.copied = self._source.codec_context.codec.canonical_name in output.supported_codecs
         if self.copied:
@@ -49,6 +51,18 @@ class AudioTrack:
             self._input.seek(int((start_s + self._origin_s) * self._av.time_base))
         self._pieces = self._copies() if self.copied else self._encoded()
         self._waiting: tuple[float, Any] | None = None
+
+    def _comes(self, path: str) -> bool:
+        """Whether there is any sound from the start on."""
+        with self._av.open(for_ffmpeg(path), metadata_errors="replace") as probe:
+            (source,) = probe.streams.audio[:1]
+            if self._start_s > 0:
+                probe.seek(int((self._start_s + self._origin_s) * self._av.time_base))
+            return any(
+                packet.pts is not None
+                and (self._start_s <= 0 or float(packet.pts * packet.time_base) - self._origin_s >= self._start_s)
+                for packet in probe.demux(source)
+            )
 
     def write_until(self, end_s: float) -> None:
         """Write the sound up to `end_s`, seconds of the source."""

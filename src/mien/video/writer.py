@@ -19,8 +19,9 @@ DEFAULT_RATE_HZ = 25.0  # what the encoder plans its bits for where the source d
 H264 = ("libx264", {"preset": "veryfast", "crf": "20"})  # no loss that is seen beside the source, at moderate cost
 VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"})
 # while it grows, a film is in pieces, one a key frame: its index does not grow in memory, and a killed process leaves a
-# film. The header waits for the first piece: it must name the encoder's delay
-PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+# film. The header waits for the first piece: it must name the encoder's delay. Pictures wait for a sound that has ended
+# no longer than a second (in microseconds)
+PIECES = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "max_interleave_delta": "1000000"}
 # then it is copied behind one index: many players know no pieces, and browsers ask a server for each before they begin
 WHOLE = {"movflags": "faststart"}
 IN_PIECES = (".mp4", ".m4v", ".mov")
@@ -107,8 +108,10 @@ class FilmWriter:
                         whole.mux(packet)
             partial.replace(path)
         except (self._av.error.FFmpegError, OSError) as error:
+            problem = f"{self._path}: stays in pieces, which some players cannot search: not copied ({error})"
+            self.problem = f"{self.problem}; {problem}" if self.problem else problem
+        finally:
             partial.unlink(missing_ok=True)
-            self.problem = f"{self._path}: stays in pieces, which some players cannot search: not copied ({error})"
 
     def _sound(self, end_s: float, *, last: bool = False) -> None:
         """Write the sound up to `end_s`; where it cannot be, the pictures go on without it."""

@@ -18,6 +18,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from mien import hub
+from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 from mien.runtime.session import available_cpus
 from mien.web import logs, metrics
@@ -79,7 +80,7 @@ def check_models(settings: Settings) -> list[str]:
         MienError: a model is unknown or corrupt, or the detector's file cannot be had.
     """
     hub.resolve(settings.detector)
-    return [Predictor(hub.resolve(name), threads=1).spec.name for name in settings.models]
+    return [Predictor(providers.file_of(name), threads=1).spec.name for name in settings.models]
 
 
 def check_free(address: Address) -> None:
