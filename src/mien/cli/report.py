@@ -44,12 +44,11 @@ def command(
     """
     require("matplotlib", "train")
     from mien.cli.progress import Bar
+    from mien.evaluation.evaluate import require_same_classes
     from mien.evaluation.report import write_report
 
     models = [open_model(run) for run in runs]
-    if len({frozenset(one.spec.labels) for one in models}) > 1:
-        known = " and ".join(", ".join(one.spec.labels) for one in models)
-        raise ConfigError(f"models of different classes do not compare: {known}; report them apart")
+    require_same_classes([one.spec.labels for one in models], cure="report them apart")
     labelled = load_labelled(models[0], data, split.value, detector=None, count=counting, exclude=exclude)
     named = zip(runs, names_of(runs, models), models, strict=True)
     subjects = [_subject(*one, labelled, tta.value, batch_size) for one in named]

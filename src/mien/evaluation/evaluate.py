@@ -215,6 +215,17 @@ def judged(split: Split, have: Sequence[str], want: Sequence[str]) -> Split:
     return replace(voted, labels=vote_shares(voted).argmax(1).astype(np.int64))
 
 
+def require_same_classes(models: Sequence[Sequence[str]], *, cure: str) -> None:
+    """Refuse to put models side by side that know other classes than each other, in whatever order.
+
+    Raises:
+        DataError: they do; the sentence ends with `cure`.
+    """
+    if len({frozenset(labels) for labels in models}) > 1:
+        known = " and ".join(", ".join(labels) for labels in models)
+        raise DataError(f"models of different classes do not compare: {known}; {cure}")
+
+
 def find_twins(images: Crops, training: Crops) -> NDArray[np.bool_]:
     """`(N,)`: which of `images` are pixel-identical to one of `training`."""
     seen = {_digest(image) for image in training}

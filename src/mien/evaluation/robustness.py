@@ -17,7 +17,7 @@ from mien.datasets.packed import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import metrics
 from mien.evaluation.corruptions import CORRUPTIONS, STRENGTHS, Landmarks, corrupt
-from mien.evaluation.evaluate import Progress, renumber, score
+from mien.evaluation.evaluate import Progress, renumber, require_same_classes, score
 from mien.evaluation.metrics import Floats, Ints
 from mien.evaluation.tta import Predict
 
@@ -142,9 +142,7 @@ def measure(
         raise ValueError(f"cannot measure {len(contenders)} models in batches of {batch_size}")
     if not len(split):
         raise DataError("there are no images to evaluate on")
-    if len({frozenset(one.labels) for one in contenders}) > 1:
-        known = " and ".join(", ".join(one.labels) for one in contenders)
-        raise DataError(f"models of different classes do not compare: {known}; measure them apart")
+    require_same_classes([one.labels for one in contenders], cure="measure them apart")
     truths = [renumber(split, labels, one.labels).labels for one in contenders]
     grid = (len(contenders), len(CORRUPTIONS), STRENGTHS)
     correct, ece = np.empty((*grid, len(split)), np.bool_), np.empty(grid)

@@ -47,22 +47,28 @@ class AudioTrack:
             self._target = output.add_stream(encoder, rate=rate_hz)
             self._target.codec_context.layout = "mono" if self._source.codec_context.channels == 1 else "stereo"
         self.codec = name
-        if start_s > 0:
-            self._input.seek(int((start_s + self._origin_s) * self._av.time_base))
+        self._to_start(self._input)
         self._pieces = self._copies() if self.copied else self._encoded()
         self._waiting: tuple[float, Any] | None = None
 
     def _comes(self, path: str) -> bool:
         """Whether there is any sound from the start on."""
         with self._av.open(for_ffmpeg(path), metadata_errors="replace") as probe:
-            (source,) = probe.streams.audio[:1]
-            if self._start_s > 0:
-                probe.seek(int((self._start_s + self._origin_s) * self._av.time_base))
-            return any(
-                packet.pts is not None
-                and (self._start_s <= 0 or float(packet.pts * packet.time_base) - self._origin_s >= self._start_s)
-                for packet in probe.demux(source)
-            )
+            self._to_start(probe)
+            packets = probe.demux(probe.streams.audio[0])
+            return any(packet.pts is not None and not self._too_early(self._time_s(packet)) for packet in packets)
+
+    def _to_start(self, container: Any) -> None:
+        if self._start_s > 0:
+            container.seek(int((self._start_s + self._origin_s) * self._av.time_base))
+
+    def _time_s(self, piece: Any) -> float:
+        """When a packet or frame sounds, in seconds of the source."""
+        time_s: float = float(piece.pts * piece.time_base) - self._origin_s
+        return time_s
+
+    def _too_early(self, time_s: float) -> bool:
+        return self._start_s > 0 and time_s < self._start_s
 
     def write_until(self, end_s: float) -> None:
         """Write the sound up to `end_s`, seconds of the source."""
@@ -105,8 +111,8 @@ class AudioTrack:
             if packet.pts is None or packet.dts is None or (last is not None and packet.dts <= last):
                 continue
             last = packet.dts
-            time_s = float(packet.pts * packet.time_base) - self._origin_s
-            if self._start_s > 0 and time_s < self._start_s:
+            time_s = self._time_s(packet)
+            if self._too_early(time_s):
                 continue
             moved = round((self._origin_s + self._start_s) / packet.time_base)
             packet.pts -= moved
@@ -136,8 +142,8 @@ class AudioTrack:
                 if frame.pts is None or (last is not None and frame.pts <= last):
                     continue
                 last = frame.pts
-                time_s = float(frame.pts * frame.time_base) - self._origin_s
-                if self._start_s > 0 and time_s < self._start_s:
+                time_s = self._time_s(frame)
+                if self._too_early(time_s):
                     continue
                 frame.pts -= round((self._origin_s + self._start_s) / frame.time_base)
                 yield time_s, self._target.encode(frame)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError
 from mien.evaluation import calibration, metrics
-from mien.evaluation.evaluate import Evaluation
+from mien.evaluation.evaluate import Evaluation, require_same_classes
 from mien.evaluation.metrics import Floats, Reliability
 from mien.evaluation.ranking import Ranking, rank
 from mien.evaluation.report.history import History
@@ -113,11 +113,7 @@ def in_order_of(evaluation: Evaluation, labels: Sequence[str]) -> Evaluation:
     Raises:
         DataError: its classes are others.
     """
-    if set(labels) != set(evaluation.labels):
-        raise DataError(
-            f"models of different classes do not compare: {', '.join(labels)} and {', '.join(evaluation.labels)}; "
-            "report them apart"
-        )
+    require_same_classes([labels, evaluation.labels], cure="report them apart")
     order = np.array([evaluation.labels.index(label) for label in labels], np.int64)
     back = np.argsort(order)
     return Evaluation(
