@@ -322,7 +322,7 @@ def _but_seed(item: Item) -> tuple[object, ...]:
 
 def _timed(engine: Engine) -> tuple[float, float]:
     """Seconds of a step, and of a validation."""
-    engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    engine.begin_sums()
     device, count, started = engine.world.device, 0, 0.0
     while count < WARM_UP_STEPS + TIMED_STEPS:
         for rows in engine.batches(0):

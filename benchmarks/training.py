@@ -89,7 +89,7 @@ class Job:
 def engine_steps(job: Job) -> Callable[[], int]:
     """A call that makes one step of mien's training and returns its number of images."""
     engine = job.engine()
-    engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    engine.begin_sums()
     engine.model.train()
 
     def batches() -> Iterator[Tensor]:
@@ -124,7 +124,7 @@ class Ready(Engine):
 def ready_steps(job: Job) -> Callable[[], int]:
     """The same without data and augmentation: always the one batch."""
     engine = job.engine(Ready)
-    engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    engine.begin_sums()
     rows = torch.arange(min(job.recipe.batch_size, len(engine.train)), device=job.device)
 
     def step() -> int:

@@ -104,7 +104,7 @@ def test_gradients_are_exchanged_once_a_batch(
     monkeypatch.setattr(torch, "compile", nn.Sequential)
     recipe = Recipe(accumulate=4, compile=compiled)
     engine = run.prepare(run.Job(recipe, cartoons, tmp_path / "run"), World(rank=0, size=2))
-    engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    engine.begin_sums()
     engine.backward(torch.arange(32))
     assert isinstance(engine.forward, Parallel)
     assert (engine.forward.inside is engine.model) is not compiled

@@ -63,10 +63,10 @@ def test_a_batch_in_pieces_has_the_same_gradient(make_engine: MakeEngine, tmp_pa
     pieces = make_engine(output=tmp_path / "pieces", dropout=0.0, accumulate=4)
     gradients = []
     for engine in (whole, pieces):
-        engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
-        loss = engine.backward(torch.arange(32))
+        engine.begin_sums()
+        engine.backward(torch.arange(32))
         gradients.append([parameter.grad for parameter in engine.model.parameters()])
-        assert loss == pytest.approx(engine.sums["loss"] / 32, rel=1e-5)
+    assert pieces.sums == pytest.approx(whole.sums, rel=1e-5)
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
@@ -85,7 +85,7 @@ def test_a_sharpened_step_is_made_with_the_gradient_up_the_hill(make_engine: Mak
     hand = make_engine(output=tmp_path / "hand", **fixed)
     rows = torch.arange(32)
     for engine in (ours, hand):
-        engine.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+        engine.begin_sums()
         engine.model.train()
     ours.train_step(rows)
     hand.backward(rows)
@@ -202,6 +202,46 @@ def test_every_epoch_sees_every_image_once_in_another_order(make_engine: MakeEng
     assert torch.equal(first.sort().values, torch.arange(140))
     assert torch.equal(second.sort().values, torch.arange(140))
     assert not torch.equal(first, second)
+
+
+class Told:
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, float]] = []
+
+    def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
+        self.steps.append((step, images, loss))
+
+    def epoch(self, row: object) -> None: ...
+
+
+def test_looking_at_the_loss_less_often_changes_nothing_else(make_engine: MakeEngine, tmp_path: Path) -> None:
+    """As on CUDA: sums stay on the device, and are read at every third step, at checkpoints and at an epoch's end."""
+    settings = {"epochs": 2, "batch_size": 14, "mixup": 0.2, "checkpoint_steps": 8}
+    often, rarely = (make_engine(output=tmp_path / name, **settings) for name in ("often", "rarely"))
+    rarely.look_steps = 3
+    for engine in (often, rarely):
+        engine.reporter = Told()
+        engine.run()
+    assert equal_weights(often, rarely)
+    kept = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    assert [[row[key] for key in kept] for row in rarely.history] == [[row[key] for key in kept] for row in often.history]
+    told = [(step, images) for step, images, _ in rarely.reporter.steps]
+    assert told == [(3, 42), (6, 42), (8, 28), (9, 14), (10, 14), (2, 28), (5, 42), (6, 14), (8, 28), (10, 28)]
+    assert {(step, loss) for step, _, loss in rarely.reporter.steps} <= {
+        (step, loss) for step, _, loss in often.reporter.steps
+    }
+
+
+def test_what_is_not_finite_is_never_saved(make_engine: MakeEngine) -> None:
+    engine = make_engine(optimizer="sgd", lr=1e30, label_smoothing=0.0, batch_size=14, checkpoint_steps=5)
+    engine.look_steps = 1000
+    saved: list[int] = []
+    engine.save = lambda state, _: saved.append(state.step)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 4: lower lr"):
+        engine.run()
+    assert not saved
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_advice(make_engine: MakeEngine) -> None:

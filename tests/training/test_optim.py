@@ -67,7 +67,7 @@ def test_averaged_weights_follow_the_formula() -> None:
     nn.init.constant_(layer.weight, 1.0)
     expected = 0.0
     for step in range(1, 200):
-        averaged.update(layer, step)
+        averaged.update(step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay)
     assert averaged.model.weight.item() == pytest.approx(expected, rel=1e-5)
@@ -77,7 +77,7 @@ def test_averaged_weights_average_batch_norm_too() -> None:
     norm = nn.BatchNorm1d(2)
     averaged = optim.AveragedWeights(norm, 0.5)
     norm(torch.randn(64, 2) + 5)
-    averaged.update(norm, 1000)
+    averaged.update(1000)
     torch.testing.assert_close(averaged.model.running_mean, norm.running_mean / 2)
     assert averaged.model.num_batches_tracked == 1
 

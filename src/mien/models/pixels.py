@@ -1,5 +1,8 @@
 """Pixels to network input in torch: what training, teachers and ensembles feed their networks with."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,7 +12,7 @@ from mien.preprocess import GREY_WEIGHTS, InputSpec
 def fit_to(pixels: Tensor, spec: InputSpec) -> Tensor:
     """(N, 1 or 3, H, W) in [0, 1] to (N, C, h, w): colour is taken out, grey repeated, the size that of the input."""
     if pixels.shape[1] == 3:
-        pixels = (pixels * pixels.new_tensor(GREY_WEIGHTS)[:, None, None]).sum(1, keepdim=True)
+        pixels = (pixels * _channelwise(GREY_WEIGHTS, pixels)).sum(1, keepdim=True)
     if tuple(pixels.shape[2:]) != spec.size_hw:
         shrink = spec.size_hw[0] < pixels.shape[2]
         pixels = F.interpolate(pixels, spec.size_hw, mode="bilinear", align_corners=False, antialias=shrink)
@@ -20,5 +23,9 @@ def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
     """Pixels (N, C, H, W) in [0, 1] to network input."""
     if spec.bgr:
         pixels = pixels.flip(1)
-    mean, std = (pixels.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-    return (pixels - mean) / std
+    return (pixels - _channelwise(spec.mean, pixels)) / _channelwise(spec.std, pixels)
+
+
+def _channelwise(values: Sequence[float], like: Tensor) -> Tensor:
+    """(C, 1, 1), sent without waiting for the device: `Tensor.new_tensor` would."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)[:, None, None]

@@ -5,6 +5,7 @@ of a distributed run, and any resumed run, sees the same pictures.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +27,13 @@ class Draws:
     partner: Tensor  # (N,): which sample of the batch is mixed in
     share: Tensor  # (N,): weight of the sample itself, 1 where nothing is mixed
     paste_xyxy: Tensor | None  # (N, 4): CutMix rectangle in shares of the sides; None: mixup
+    mixed: bool  # whether this batch is mixed at all
 
     def rows(self, index: Tensor) -> "Draws":
         """The draws of some samples; `partner` still counts in the whole batch."""
         paste = None if self.paste_xyxy is None else self.paste_xyxy[index]
-        kept = {name: getattr(self, name)[index] for name in self.__slots__ if name != "paste_xyxy"}
-        return Draws(**kept, paste_xyxy=paste)
+        kept = {name: getattr(self, name)[index] for name in self.__slots__ if name not in ("paste_xyxy", "mixed")}
+        return Draws(**kept, paste_xyxy=paste, mixed=self.mixed)
 
 
 def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool) -> Draws:
@@ -59,8 +61,7 @@ def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool) -> D
     fill = uniform(0, 1)
 
     partner = torch.randperm(n, generator=generator, device=device)
-    share, paste_xyxy = _mixing(recipe, uniform, generator, calm=calm)
-    return Draws(inverse, gain, offset, erase_xyxy, fill, partner, share, paste_xyxy)
+    return Draws(inverse, gain, offset, erase_xyxy, fill, partner, *_mixing(recipe, uniform, generator, calm=calm))
 
 
 def view(images: Tensor, draws: Draws, *, padding: str, size_hw: tuple[int, int] | None = None) -> Tensor:
@@ -90,24 +91,30 @@ def mixes(recipe: Recipe) -> bool:
     return recipe.mixup > 0 or recipe.cutmix > 0
 
 
-def _mixing(recipe: Recipe, uniform, generator: torch.Generator, *, calm: bool) -> tuple[Tensor, Tensor | None]:  # type: ignore[no-untyped-def]
-    choice, kind = torch.rand(2, generator=generator, device=generator.device).tolist()
+def _mixing(
+    recipe: Recipe, uniform: Callable[[float, float], Tensor], generator: torch.Generator, *, calm: bool
+) -> tuple[Tensor, Tensor | None, bool]:
+    """`share`, `paste_xyxy` and `mixed` of the draws."""
+    # what the host decides by is drawn on the host: asking a GPU for it would wait until it has caught up
+    own = generator.device.type == "cpu"
+    host = generator if own else torch.Generator().manual_seed(generator.initial_seed())
+    choice, kind = torch.rand(2, generator=host).tolist()
     one = uniform(1, 1)
     if calm or not mixes(recipe) or choice >= recipe.mix_probability:
-        return one, None
+        return one, None, False
     cut = recipe.cutmix > 0 and (recipe.mixup == 0 or kind < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
     # Beta(a, a) by two gammas, in float64 on the CPU: torch's Beta takes no generator
-    seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device))
+    seed = int(torch.randint(2**31, (1,), generator=host))
     concentration = torch.full((2, len(one)), alpha, dtype=torch.float64)
     gammas = torch._standard_gamma(concentration, generator=torch.Generator().manual_seed(seed))
-    share = (gammas[0] / gammas.sum(0).clamp_min(1e-300)).to(one)
+    share = (gammas[0] / gammas.sum(0).clamp_min(1e-300)).to(one, non_blocking=True)
     if not cut:
-        return share, None
+        return share, None, True
     side = (1 - share).sqrt()
     box = _rectangles(side, side, uniform(0, 1), uniform(0, 1), one)
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return 1 - area, box
+    return 1 - area, box, True
 
 
 def _rectangles(width: Tensor, height: Tensor, x: Tensor, y: Tensor, present: Tensor) -> Tensor:

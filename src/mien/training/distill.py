@@ -92,7 +92,9 @@ def _on_device_of_input(model: nn.Module) -> Logits:
     model.to(memory_format=torch.channels_last)  # a third faster in bf16 on a CPU
 
     def logits(images: Tensor) -> Tensor:
-        found: Tensor = model.to(images.device)(images)  # a no-op from the second call on
+        if next(model.parameters()).device != images.device:  # `to` walks all modules, even where there is nothing to move
+            model.to(images.device)
+        found: Tensor = model(images)
         return found
 
     return logits

@@ -20,6 +20,8 @@ from mien.training.data import DeviceData
 from mien.training.distributed import World
 from mien.training.recipe import Recipe
 
+LOOK_STEPS = 20  # on CUDA, where asking for the loss makes the host wait for the device; elsewhere every step
+
 
 class Teacher(Protocol):
     """Who a student learns from beside the labels."""
@@ -32,9 +34,10 @@ class Reporter(Protocol):
     """Who is told how a run goes; only rank 0 reports."""
 
     def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
-        """A step of an epoch is done; `images` is what it held, in all processes.
+        """Steps of an epoch are done; `images` is what those since the last call held, in all processes.
 
-        `loss` is the epoch's mean so far over the images of rank 0; `epoch` is told that of all processes.
+        A call comes after each step, on CUDA after every `LOOK_STEPS`th and the last one of an epoch. `loss` is the
+        epoch's mean so far over the images of rank 0; `epoch` is told that of all processes.
         """
 
     def epoch(self, row: Mapping[str, float]) -> None:
@@ -67,10 +70,12 @@ class Engine:
     step: int = field(init=False, default=0)
     best: float = field(init=False, default=-math.inf)
     history: list[dict[str, float]] = field(init=False, default_factory=list)
-    sums: dict[str, float] = field(init=False, default_factory=dict)
+    sums: dict[str, Any] = field(init=False, default_factory=dict)  # of the epoch; on CUDA they stay on the device
+    look_steps: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
         recipe, device = self.recipe, self.world.device
+        self.look_steps = LOOK_STEPS if device.type == "cuda" else 1
         self.model = self.model.to(device)
         if device.type == "cpu":
             dropout.quicken(self.model)
@@ -109,19 +114,35 @@ class Engine:
         started = time.perf_counter()
         first = self.step - epoch * self.steps_per_epoch  # 0, or inside an epoch after a resume
         if not first:
-            self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+            self.begin_sums()
+        unseen = 0  # images since the reporter was called
         for index, rows in enumerate(self.batches(epoch)):
             if index < first:
                 continue
+            looks = self.looks()
             self.train_step(rows)
             self.step += 1
-            if self.reporter and self.world.writes:
-                loss = self.sums["loss"] / max(self.sums["n"], 1)  # a batch of 1 is another process' work
-                self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=len(rows))
-            every = self.recipe.checkpoint_steps
-            if every and self.step % every == 0 and index + 1 < self.steps_per_epoch:
+            unseen += len(rows)
+            if looks and self.reporter and self.world.writes:
+                loss = float(self.sums["loss"]) / max(self.sums["n"], 1)  # a batch of 1 is another process' work
+                self.reporter.step(epoch, index + 1, self.steps_per_epoch, loss=loss, images=unseen)
+                unseen = 0
+            if self._saves(self.step) and index + 1 < self.steps_per_epoch:
                 self.checkpoint(better=False)
         self.finish_epoch(epoch, started)
+
+    def begin_sums(self) -> None:
+        """An epoch begins, or something that counts as one."""
+        self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+
+    def looks(self) -> bool:
+        """Whether the coming step's loss is looked at; one that is saved, or ends an epoch, always is."""
+        step = self.step + 1
+        return step % self.look_steps == 0 or step % self.steps_per_epoch == 0 or self._saves(step)
+
+    def _saves(self, step: int) -> bool:
+        every = self.recipe.checkpoint_steps
+        return every > 0 and step % every == 0
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Rows of the training data, batch by batch, in an order that depends on the seed and the epoch alone."""
@@ -140,8 +161,8 @@ class Engine:
         recipe = self.recipe
         total = recipe.epochs * self.steps_per_epoch
         optim.set_rate(self.optimizer, recipe.lr * self.plateau.factor * optim.rate(recipe, self.step, total))
-        loss = self.backward(rows)
-        if not math.isfinite(loss):
+        self.backward(rows)
+        if self.looks() and not math.isfinite(loss := float(self.sums["loss"])):
             raise TrainingError(
                 f"the loss is {loss} at step {self.step}: lower lr (now {recipe.lr}) or set gradient_clip = 1.0"
             )
@@ -156,10 +177,10 @@ class Engine:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged:
-            self.averaged.update(self.model, self.step)
+            self.averaged.update(self.step)
 
-    def backward(self, rows: Tensor, *, count: bool = True) -> float:
-        """Gradients of the mean loss over the whole batch; the loss of this process' part is returned."""
+    def backward(self, rows: Tensor, *, count: bool = True) -> None:
+        """Gradients of the mean loss over the whole batch; `count` adds this process' part of it to the sums."""
         recipe, world = self.recipe, self.world
         self.optimizer.zero_grad(set_to_none=True)
         device_seed = _mixed(recipe.seed, self.step, 2)
@@ -173,23 +194,20 @@ class Engine:
         idle = not len(mine)
         mine = mine.new_zeros(1) if idle else mine
         pieces = [piece for piece in mine.tensor_split(recipe.accumulate) if len(piece)]
-        part = 0.0
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             with self._unsynchronised(last):
                 images, targets, head = self.views(rows, draws, piece)
                 loss, logits = self.loss(images, targets, head)
                 mean = loss.sum() * (not idle) / len(rows)
-                part += float(mean.detach())
                 if recipe.l2:
                     mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
                 # DDP averages gradients over the processes, so each scales its share of the batch's mean up
                 self.scaler.scale(mean * world.size).backward()  # type: ignore[no-untyped-call]
             if count and not idle:
-                self.sums["loss"] += float(loss.detach().sum())
-                self.sums["correct"] += float((logits.argmax(1) == targets.argmax(1)).sum())
+                self.sums["loss"] += self._number(loss.detach().sum())
+                self.sums["correct"] += self._number((logits.argmax(1) == targets.argmax(1)).sum())
                 self.sums["n"] += len(piece)
-        return part
 
     def views(self, rows: Tensor, draws: augment.Draws, piece: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Augmented pixels (n, C, H, W) in [0, 1], targets (n, K), head targets of the samples `piece` of the batch."""
@@ -202,7 +220,7 @@ class Engine:
 
         images, targets = view(piece), self.train.targets[rows[piece]]
         head = None if self.train.head_targets is None else self.train.head_targets[rows[piece]]
-        if augment.mixes(self.recipe) and bool((draws.share < 1).any()):
+        if draws.mixed:
             partner = draws.partner[piece]
             images = augment.mix(images, view(partner), draws.rows(piece))
             targets = augment.mix_targets(targets, self.train.targets[rows[partner]], draws.rows(piece))
@@ -257,26 +275,32 @@ class Engine:
         model = self.model if self.averaged is None else self.averaged.model
         was_training = model.training
         model.eval()
-        loss = correct = 0.0
+        loss: Any = 0.0
+        correct: Any = 0.0
         for rows in torch.split(torch.arange(len(self.validation), device=self.world.device), 256):
             pixels = self.validation.pixels(rows, self.spec)
             with self._autocast():
                 output = model(self._input(pixels))
             logits = (output[0] if isinstance(output, tuple) else output).float()
             labels = self.validation.labels[rows]
-            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            correct += float((logits.argmax(1) == labels).sum())
+            loss += self._number(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            correct += self._number((logits.argmax(1) == labels).sum())
         model.train(was_training)
-        return {"loss": loss / len(self.validation), "accuracy": correct / len(self.validation)}
+        return {"loss": float(loss) / len(self.validation), "accuracy": float(correct) / len(self.validation)}
 
     def _all_sums(self) -> dict[str, float]:
-        """`sums` over all processes."""
+        """`sums` over all processes, as plain numbers."""
+        mine = {name: float(value) for name, value in self.sums.items()}
         if self.world.size == 1:
-            return dict(self.sums)
+            return mine
         device = self.world.device if self.world.device.type == "cuda" else "cpu"  # NCCL adds there, gloo here
-        values = torch.tensor(list(self.sums.values()), dtype=torch.float64, device=device)
+        values = torch.tensor(list(mine.values()), dtype=torch.float64, device=device)
         distributed.all_reduce(values)
-        return dict(zip(self.sums, values.tolist(), strict=True))
+        return dict(zip(mine, values.tolist(), strict=True))
+
+    def _number(self, value: Tensor) -> Any:
+        """A 0-dim tensor as a float; where that would make the host wait, as float64 on the device."""
+        return float(value) if self.look_steps == 1 else value.double()
 
     def _agreed(self, found: dict[str, float]) -> dict[str, float]:
         """Rank 0's figures for all: batch-norm statistics differ, and the plateau must fall everywhere at once."""

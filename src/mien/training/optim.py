@@ -77,18 +77,22 @@ class AveragedWeights:
     """Exponential moving average of weights and batch-norm statistics; faster at first, to forget the start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
+        """Follow `model`, whose tensors must stay where they are: optimisers and `load_state_dict` change them in place."""
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        ours, theirs = self.model.state_dict(), model.state_dict()  # views: they follow what happens in place
+        floating = [name for name, value in ours.items() if value.is_floating_point()]
+        counts = [name for name in ours if name not in floating]
+        self._averaged = [ours[name] for name in floating], [theirs[name] for name in floating]
+        self._copied = [ours[name] for name in counts], [theirs[name] for name in counts]
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights; `step` counts the updates before this one."""
+    def update(self, step: int) -> None:
+        """Take in the model's weights; `step` counts the updates before this one."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        ours, theirs = self.model.state_dict(), model.state_dict()
-        floating = [name for name, value in ours.items() if value.is_floating_point()]
-        torch._foreach_lerp_([ours[n] for n in floating], [theirs[n].to(ours[n]) for n in floating], weight)
-        for name in ours.keys() - set(floating):
-            ours[name].copy_(theirs[name])
+        torch._foreach_lerp_(*self._averaged, weight)
+        if self._copied[0]:
+            torch._foreach_copy_(*self._copied)
 
 
 @torch.no_grad()
