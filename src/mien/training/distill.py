@@ -92,7 +92,7 @@ def _on_device_of_input(model: nn.Module) -> Logits:
     model.to(memory_format=torch.channels_last)  # a third faster in bf16 on a CPU
 
     def logits(images: Tensor) -> Tensor:
-        if next(model.parameters()).device != images.device:  # `to` walks all modules, even where there is nothing to move
+        if next(model.parameters()).device != images.device:  # `to` walks all modules, even with nothing to move
             model.to(images.device)
         found: Tensor = model(images)
         return found

@@ -77,7 +77,7 @@ class AveragedWeights:
     """Exponential moving average of weights and batch-norm statistics; faster at first, to forget the start."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        """Follow `model`, whose tensors must stay where they are: optimisers and `load_state_dict` change them in place."""
+        """Follow `model`, whose tensors must stay the same: optimisers and `load_state_dict` change them in place."""
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         ours, theirs = self.model.state_dict(), model.state_dict()  # views: they follow what happens in place
