@@ -3,13 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import __version__
 from mien.datasets.duplicates import Thumbnails, group_ids, near_pairs, thumbnail
 from mien.datasets.layout import list_items, skip_reason, split_of_folder
 from mien.datasets.packed import SPLITS, Dataset, Split
@@ -203,7 +203,7 @@ def _provenance(root: Path, reads: Sequence[_ReadFolder]) -> dict[str, Any]:
     skipped: Counter[str] = sum((Counter(read.folder.skipped) for read in reads), Counter())
     images = sum(len(read.rows) for read in reads)
     return {
-        "mien": version("mien"),
+        "mien": __version__,
         "sources": [{"name": root.resolve().name, "kind": "folder", "images": images, "skipped": dict(skipped)}],
         "unreadable": [fault for read in reads for fault in read.unreadable],
         "fills": {split: f"images in {root.name}/{split}/<class>" for split in SPLITS},

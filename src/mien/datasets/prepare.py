@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mien import __version__
 from mien.datasets import packed
 from mien.datasets.ferplus import FerPlus, read_ferplus
 from mien.datasets.layout import PROTOCOLS, Item, Listing
@@ -184,7 +184,7 @@ class _Found:
             for index, (name, source, listing) in enumerate(zip(self.names, self.sources, self.listings, strict=True))
         ]
         return {
-            "mien": version("mien"),
+            "mien": __version__,
             "protocol": options.protocol,
             "sources": described,
             "counts": counts,
