@@ -357,7 +357,8 @@ class Zoo:
         """Nothing but the plan."""
         for item in self.items:
             self._if_possible(item, self.measure)
-            self.show(item)
+            if "why_not" not in self.entry(item):
+                self.show(item)
 
     def _if_possible(self, item: Item, task: Callable[[Item], None]) -> None:
         """A run that cannot be is noted, and the next one gets its turn."""

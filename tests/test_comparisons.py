@@ -79,6 +79,19 @@ def test_the_report_on_the_page_is_the_one_that_is_kept(comparisons: ModuleType)
         assert model["metrics"]["model"]["sha256"] == packaged, "make it again: see benchmarks/report_page.py"
 
 
+def test_the_page_on_the_case_study_is_what_the_records_say(comparisons: ModuleType) -> None:
+    del comparisons
+    import case_study  # noqa: PLC0415 - a script
+
+    text = (REPOSITORY / "docs" / "case-study.md").read_text(encoding="utf-8")
+    shown = list(dict.fromkeys(re.findall(r"images/case-study-(.*?)-curves\.png", text)))
+    known = {one.name: one for one in records.read(REPOSITORY / "results" / "runs")}
+    assert shown, "no run stands on the page: see benchmarks/case_study.py"
+    expected = case_study.section(known, shown)
+    assert f"<!-- measured -->\n{expected}\n<!-- /measured -->" in text, "make it again: see benchmarks/case_study.py"
+    assert case_study.comparison({}).count("not run") == 2 * len(case_study.NETWORKS)
+
+
 def test_the_audit_on_the_page_is_the_one_that_is_kept(comparisons: ModuleType) -> None:
     del comparisons
     import audit_page  # noqa: PLC0415 - a script

@@ -1,0 +1,162 @@
+"""docs/case-study.md: the case study's three networks side by side, from their runs and records.
+
+    mien results add runs/vgg --data DATA                       (and so for each run)
+    mien report runs/baseline-50-epochs runs/vgg --data DATA --no-faces --output REPORT
+    python benchmarks/case_study.py REPORT runs/baseline-50-epochs runs/vgg
+
+Tables come from the records in results/runs, curves and matrices from the report, the maps from the runs themselves, on
+two portraits. A network without a record is "not run". No face of FER-2013 is shown.
+"""
+
+import argparse
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from explain import load
+from explanation_figures import portraits, shrink
+from page import replace_section, table
+
+from mien.explain.canvas import Canvas, Cell, figure
+from mien.explain.explainer import explain
+from mien.explain.overlay import heatmap_panel, original_panel, percent
+from mien.faces import detect
+from mien.images import read_image
+from mien.pipeline import Analyzer
+from mien.training import recipe as recipes
+from mien.training import records, results
+from mien.training.records import Record
+
+ROOT = Path(__file__).parents[1]
+PAGE, IMAGES, RECORDS = ROOT / "docs" / "case-study.md", ROOT / "docs" / "images", ROOT / "results" / "runs"
+MAPS = "case-study-maps.png"
+METHODS = ("saliency", "occlusion")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the three, and the recipes that train it."""
+
+    name: str  # its faithful recipe is called the same
+    about: str
+    improved: tuple[str, ...]  # recipes
+
+
+NETWORKS = (
+    Network("baseline", "baseline CNN", ("baseline-improved",)),
+    Network("vgg", "VGG-style CNN", ("vgg-modern",)),
+    Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch")),
+)
+
+
+def main() -> None:
+    """Copy pictures, draw the maps, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, help="of the runs, in their order")
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--portraits", type=Path, default=ROOT / "build" / "portraits")
+    options = parser.parse_args()
+    names = [run.name for run in options.runs]
+    for name in names:
+        for what in ("curves", "confusion-shares"):
+            shutil.copy(options.report / "pictures" / f"{name}-{what}.png", IMAGES / f"case-study-{name}-{what}.png")
+    maps(options.runs, portraits(options.portraits)).save(IMAGES / MAPS)
+    shrink(IMAGES / MAPS)
+    known = {record.name: record for record in records.read(RECORDS)}
+    if missing := [name for name in names if name not in known]:
+        raise SystemExit(f"{missing[0]} has no record: mien results add runs/{missing[0]} --data DATA")
+    replace_section("measured", section(known, names), PAGE)
+    print(PAGE)
+
+
+def section(known: Mapping[str, Record], names: Sequence[str]) -> str:
+    """All that is measured, as Markdown."""
+    shown = [f"`{name}`" for name in names]
+    return "\n\n".join([
+        comparison(known),
+        "## Curves",
+        table(shown, [[_picture(name, "curves", f"Accuracy and loss of {name} by epoch") for name in names]]),
+        "## Confusion matrices",
+        table(shown, [[_picture(name, "confusion-shares", f"Confusion matrix of {name}") for name in names]]),
+        "## Classification reports",
+        "Precision / recall / F1 of each class, per cent.",
+        classes([known[name] for name in names]),
+    ])  # fmt: skip
+
+
+def comparison(known: Mapping[str, Record]) -> str:
+    """Accuracy and loss of each network: the case study's, with its own settings, and trained better."""
+    rows = []
+    for network in NETWORKS:
+        accuracy, loss = results.CASE_STUDY[network.name]
+        rows.append([network.about, "the case study", "n/s", f"{accuracy:.2f}", f"{loss:.2f}"])
+        for wanted, what in (((network.name,), "its settings"), (network.improved, "trained better")):
+            followed = [one for one in known.values() if any(_follows(one, recipe) for recipe in wanted)]
+            rows += [_measured(network, what, one) for one in sorted(followed, key=lambda one: len(one.history))]
+            if not followed:
+                names = " or ".join(f"`{recipe}`" for recipe in wanted)
+                rows.append([network.about, f"{what}, {names}: not run", "", "", ""])
+    return table(["network", "trained", "epochs", "accuracy, %", "loss"], rows, text_columns=2)
+
+
+def _follows(record: Record, recipe: str) -> bool:
+    """Whether a run is the recipe's, at any number of epochs and in any precision."""
+    origin = results.origin(record)
+    return origin.recipe == recipe and not set(origin.changes) - {"epochs", "precision", "planned epochs"}
+
+
+def _measured(network: Network, what: str, record: Record) -> list[str]:
+    found, planned = record.metrics, recipes.read(results.origin(record).recipe).epochs
+    low, high = found["accuracy_ci95"]
+    ran = len(record.history)
+    return [
+        network.about,
+        f"{what}, run `{record.name}`",
+        str(ran) if ran >= planned else f"{ran} of {planned}",
+        f"{100 * found['accuracy']:.2f} ± {50 * (high - low):.2f}",
+        f"{found['log_loss']:.2f}",
+    ]
+
+
+def classes(shown: Sequence[Record]) -> str:
+    """Precision, recall and F1 of every class, a column a run."""
+    rows = []
+    for label in shown[0].metrics["labels"]:
+        scores = [one.metrics["per_class"][label] for one in shown]
+        rows.append([label, *map(_three, scores), str(scores[0]["support"])])
+    for mean in ("macro", "weighted"):
+        rows.append([f"*{mean} mean*", *(_three(one.metrics[mean]) for one in shown), str(shown[0].metrics["n"])])
+    return table(["class", *(f"`{one.name}`" for one in shown), "faces"], rows)
+
+
+def _three(scores: Mapping[str, float]) -> str:
+    return " / ".join(f"{100 * scores[key]:.0f}" for key in ("precision", "recall", "f1"))
+
+
+def _picture(name: str, what: str, alt: str) -> str:
+    return f"![{alt}](images/case-study-{name}-{what}.png)"
+
+
+def maps(runs: Sequence[Path], pictures: Sequence[Path]) -> Canvas:
+    """A row a run: each portrait as the network sees it, then its maps, for the emotion that the network sees."""
+    finder = detect.create("centerface")
+    rows: list[list[Cell]] = []
+    for run in runs:
+        predictor = load(str(run))
+        row: list[Cell] = []
+        for path in pictures:
+            picture = read_image(str(path))
+            crop = Analyzer(predictor, finder).crops(picture, finder.detect([picture])[0])[0]  # type: ignore[arg-type]
+            chances = predictor.predict(crop[None])[0]
+            label = predictor.spec.labels[int(chances.argmax())]
+            row.append(original_panel(crop, f"{label} {percent(float(chances.max()))}", title=run.name))
+            for method in METHODS:
+                heatmap = explain(predictor, crop, [label], method=method)[0]
+                row.append(heatmap_panel(crop, heatmap))
+        rows.append(row)
+    return figure(rows)
+
+
+if __name__ == "__main__":
+    main()
