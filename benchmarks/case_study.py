@@ -44,7 +44,7 @@ class Network:
 
 
 NETWORKS = (
-    Network("baseline", "baseline CNN", ("baseline-improved",)),
+    Network("baseline", "baseline CNN", ("baseline-improved", "baseline-distilled")),
     Network("vgg", "VGG-style CNN", ("vgg-modern",)),
     Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch")),
 )
@@ -58,14 +58,14 @@ def main() -> None:
     parser.add_argument("--portraits", type=Path, default=ROOT / "build" / "portraits")
     options = parser.parse_args()
     names = [run.name for run in options.runs]
+    known = {record.name: record for record in records.read(RECORDS)}
+    if missing := [name for name in names if name not in known]:
+        raise SystemExit(f"{missing[0]} has no record: mien results add runs/{missing[0]} --data DATA")
     for name in names:
         for what in ("curves", "confusion-shares"):
             shutil.copy(options.report / "pictures" / f"{name}-{what}.png", IMAGES / f"case-study-{name}-{what}.png")
     maps(options.runs, portraits(options.portraits)).save(IMAGES / MAPS)
     shrink(IMAGES / MAPS)
-    known = {record.name: record for record in records.read(RECORDS)}
-    if missing := [name for name in names if name not in known]:
-        raise SystemExit(f"{missing[0]} has no record: mien results add runs/{missing[0]} --data DATA")
     replace_section("measured", section(known, names), PAGE)
     print(PAGE)
 

@@ -240,14 +240,14 @@ def test_what_is_not_finite_is_never_saved(make_engine: MakeEngine) -> None:
     engine.look_steps = 1000
     saved: list[int] = []
     engine.save = lambda state, _: saved.append(state.step)
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 4: lower lr"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) by step 4: lower lr"):
         engine.run()
     assert not saved
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_advice(make_engine: MakeEngine) -> None:
     engine = make_engine(optimizer="sgd", lr=1e30, epochs=5, label_smoothing=0.0)
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: lower lr"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) by step \d+: lower lr"):
         engine.run()
 
 

@@ -164,7 +164,7 @@ class Engine:
         self.backward(rows)
         if self.looks() and not math.isfinite(loss := float(self.sums["loss"])):
             raise TrainingError(
-                f"the loss is {loss} at step {self.step}: lower lr (now {recipe.lr}) or set gradient_clip = 1.0"
+                f"the loss is {loss} by step {self.step}: lower lr (now {recipe.lr}) or set gradient_clip = 1.0"
             )
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         if recipe.sam_rho:
