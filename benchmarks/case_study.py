@@ -72,13 +72,12 @@ def main() -> None:
 
 def section(known: Mapping[str, Record], names: Sequence[str]) -> str:
     """All that is measured, as Markdown."""
-    shown = [f"`{name}`" for name in names]
     return "\n\n".join([
         comparison(known),
         "## Curves",
-        table(shown, [[_picture(name, "curves", f"Accuracy and loss of {name} by epoch") for name in names]]),
+        _pictures(names, "curves", "Accuracy and loss of {} by epoch"),
         "## Confusion matrices",
-        table(shown, [[_picture(name, "confusion-shares", f"Confusion matrix of {name}") for name in names]]),
+        _pictures(names, "confusion-shares", "Confusion matrix of {}"),
         "## Classification reports",
         "Precision / recall / F1 of each class, per cent.",
         classes([known[name] for name in names]),
@@ -134,8 +133,10 @@ def _three(scores: Mapping[str, float]) -> str:
     return " / ".join(f"{100 * scores[key]:.0f}" for key in ("precision", "recall", "f1"))
 
 
-def _picture(name: str, what: str, alt: str) -> str:
-    return f"![{alt}](images/case-study-{name}-{what}.png)"
+def _pictures(names: Sequence[str], what: str, alt: str) -> str:
+    """One beside the other."""
+    row = [f"![{alt.format(name)}](images/case-study-{name}-{what}.png)" for name in names]
+    return table([f"`{name}`" for name in names], [row], text_columns=len(names))
 
 
 def maps(runs: Sequence[Path], pictures: Sequence[Path]) -> Canvas:
