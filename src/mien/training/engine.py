@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mien.errors import TrainingError
 from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
-from mien.training import augment, dropout, losses, memory, optim
+from mien.training import augment, dropout, losses, memory, norms, optim
 from mien.training.checkpoint import Checkpoint
 from mien.training.data import DeviceData
 from mien.training.distributed import World
@@ -249,6 +249,7 @@ class Engine:
         """Validate, write the history's row and the checkpoints."""
         loss, correct, n = self._all_sums().values()
         trained = time.perf_counter() - started
+        self.estimate_norms()
         found = self._agreed(self.validate())
         row = {
             "epoch": epoch + 1,
@@ -269,10 +270,27 @@ class Engine:
         if self.reporter and self.world.writes:
             self.reporter.epoch(row)
 
+    @property
+    def kept(self) -> nn.Module:
+        """The weights that are evaluated and exported: the averaged ones where there are any."""
+        return self.model if self.averaged is None else self.averaged.model
+
+    def estimate_norms(self) -> None:
+        """Batch-norm statistics of the weights that would be kept, from training images without augmentation."""
+        rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(_mixed(self.recipe.seed, 0, 4)))
+        rows = rows[: self.recipe.norm_images].to(self.world.device)
+        if len(rows) < 2:  # off, or no variance to speak of
+            return
+        batches = rows.tensor_split(math.ceil(len(rows) / 256))
+        with self._autocast():
+            norms.estimate(
+                self.kept, self.kept, (self._input(self.train.pixels(batch, self.spec)) for batch in batches)
+            )
+
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         """Log-loss and accuracy of the weights that would be kept, on the validation split, without augmentation."""
-        model = self.model if self.averaged is None else self.averaged.model
+        model = self.kept
         was_training = model.training
         model.eval()
         loss: Any = 0.0

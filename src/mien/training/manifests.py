@@ -23,12 +23,12 @@ def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
 def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     """The command that makes the run again; `checkpoints` are runs by the sha256 of their weights, for teachers.
 
-    It names the shipped recipe with the fewest settings to change, whatever that begins with; `results.origin` says
-    which one the run followed.
+    It names the shipped recipe with the fewest settings to change, of the same network where there is one, whatever
+    that begins with; `results.origin` says which one the run followed.
     """
     about, settings = record.about, recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
     changes = {name: _changes(name, settings) for name in recipes.names()}
-    base = min(changes, key=lambda name: (len(changes[name]), name))
+    base = min(changes, key=lambda name: ("model" in changes[name], len(changes[name]), name))
     words = ["mien", "distill" if about.get("teachers") else "train", base]
     if start := about.get("start"):
         words += ["--from", f"runs/{start['source']}"]

@@ -16,7 +16,7 @@ _RATIOS = (
 )  # fmt: skip
 _NOT_NEGATIVE = (
     "frozen_layers", "input_size", "head_weight", "rotation_deg", "mixup", "cutmix", "weight_decay", "l2",
-    "warmup_steps", "plateau_patience", "gradient_clip", "sam_rho", "checkpoint_steps",
+    "warmup_steps", "plateau_patience", "gradient_clip", "sam_rho", "norm_images", "checkpoint_steps",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ class Recipe:
     gradient_clip: float = 0.0  # norm; 0: off
     sam_rho: float = 0.0  # Foret et al. 2021; 0: off
     ema: float = 0.999  # decay of the averaged weights that are evaluated and exported; 0: off
+    norm_images: int = 0  # plain training images that batch norm's statistics are taken from before validation; 0: off
     keep: Literal["last", "best"] = "last"  # which epoch the run stands for; best: by validation accuracy
 
     # distillation, filled in by `mien distill`

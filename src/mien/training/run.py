@@ -317,7 +317,8 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         raise ConfigError(f"{folder} holds a run already: add --resume to go on with it, or name another --output")
     state = checkpoint.load(last)
     was, now = (recipes.from_dict(a["recipe"], source=str(folder)).to_dict() for a in (state.about, about))
-    if changed := [key for key in now if was[key] != now[key] and key != "epochs"]:
+    free = ("epochs", "norm_images")  # neither changes a step that was taken
+    if changed := [key for key in now if was[key] != now[key] and key not in free]:
         raise ConfigError(
             f"{folder} was trained with {changed[0]} = {was[changed[0]]!r}, not {now[changed[0]]!r}: "
             "resume it with its own recipe, or name another --output"
