@@ -4,6 +4,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,7 @@ from mien.faces import detect
 from mien.labels import FER7
 
 Explain = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -217,3 +219,20 @@ def test_photograph(tiny_onnx: Path, grace_hopper: Path, tmp_path: Path) -> None
     assert 0 < left < right < 512
     assert 0 < top < bottom < 600
     assert entry["shape_hw"] == [48, 48]
+
+
+def test_a_large_jpeg_gets_the_answer_of_predict(mien_command: Run, grace_hopper: Path, tmp_path: Path) -> None:
+    """Both decode it at the same fraction of its size."""
+    path = tmp_path / "large.jpg"
+    with PIL.Image.open(grace_hopper) as portrait:
+        large = PIL.Image.new("RGB", (4000, 3000), (128, 128, 128))
+        large.paste(portrait.convert("RGB").resize((410, 480)), (1700, 1300))
+    noise = np.random.default_rng(0).normal(0, 40, (3000, 4000, 1))  # what a reduced decoding leaves out
+    PIL.Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    (predicted,) = json.loads(mien_command("predict", path, "--format", "json").out)
+    (explained,) = json.loads(mien_command("explain", path, "--method", "cam", "--format", "json").out)
+    (face,) = predicted["faces"]
+    assert {key: explained[key] for key in ("box_xyxy", "emotion", "confidence")} == {
+        key: face[key] for key in ("box_xyxy", "emotion", "confidence")
+    }
+    assert explained["probability"] == pytest.approx(face["probabilities"][explained["label"]], abs=1e-4)

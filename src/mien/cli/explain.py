@@ -161,7 +161,7 @@ def _load_run(path: Path, finder: "Detector", seed: int) -> _Model:
     from mien.training.run import load_model
 
     predictor = TorchPredictor(*load_model(path))
-    analyzer = Analyzer(cast("Predictor", predictor), finder)  # it predicts alike; crops and labels need its spec only
+    analyzer = Analyzer(cast("Predictor", predictor), finder)  # it predicts alike; crops and faces need its spec only
     return _Model(predictor.spec.name, analyzer, lambda: shuffled_networks(predictor, seed=seed))
 
 
@@ -188,34 +188,30 @@ def _explain_picture(
     """Every face by every model; all models explain the labels that the first one found."""
     from mien.explain.page import Explained
     from mien.explain.study import study_face
-    from mien.images import read_image
 
-    picture = read_image(path)
-    found = models[0].analyzer.detector.detect([picture])[0]
-    if not len(found):
+    photo = models[0].analyzer.read(path)  # as `mien predict` reads it: what is explained is its very answer
+    faces_by_model = [model.analyzer.analyze_many([photo])[0] for model in models]
+    if not faces_by_model[0]:
         raise ImageError(f"{path}: no face found; if the picture is one face, add --detector none")
-    crops = [model.analyzer.crops(picture, found) for model in models]
     explained = []
-    for face in range(len(found)):
-        asked = labels
-        for model, crops_of_model in zip(models, crops, strict=True):
-            spec, crop = model.analyzer.spec, crops_of_model[face]
-            chances = model.analyzer.predict_crops(crop[None])[0]
-            top = int(chances.argmax())
-            asked = asked or (spec.labels[top],)  # by the first model; the others explain the same
-            names = _labels(asked, spec.labels)
+    for number, answers in enumerate(zip(*faces_by_model, strict=True)):  # one detector: every model has the same faces
+        asked = labels or (answers[0].emotion,)  # by the first model; the others explain the same
+        for model, face in zip(models, answers, strict=True):
+            names = _labels(asked, model.analyzer.labels)
             try:
-                findings, missing = study_face(model.analyzer.predictor, crop, names, request, cascade=model.cascade)
+                findings, missing = study_face(
+                    model.analyzer.predictor, face.crop, names, request, cascade=model.cascade
+                )
             except ValueError as error:  # patch and stride that do not fit the crop
                 raise ConfigError(f"{model.name}: {error}") from error
             entry = Explained(
                 source=path,
-                face=face,
-                box_xyxy=tuple(found.boxes_xyxy[face].tolist()),
+                face=number,
+                box_xyxy=tuple(face.box_xyxy.tolist()),
                 model=model.name,
-                crop=crop,
-                emotion=spec.labels[top],
-                confidence=float(chances[top]),
+                crop=face.crop,
+                emotion=face.emotion,
+                confidence=face.confidence,
                 findings=findings,
                 missing=missing,
             )
