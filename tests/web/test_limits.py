@@ -282,10 +282,16 @@ def test_settings_survive_the_environment() -> None:
 
 def test_settings_from_texts() -> None:
     changed = Settings().with_texts(
-        ["max_faces=3", "max_wait_s=0.5", "cors_origins=https://a.example,https://b.example"]
+        ["max_faces=3", "max_wait_s=0.5", "cors_origins=https://a.example, http://[::1]:3000,", "fast_side_px=32"]
     )
-    assert (changed.max_faces, changed.max_wait_s) == (3, 0.5)
-    assert changed.cors_origins == ("https://a.example", "https://b.example")
+    assert (changed.max_faces, changed.max_wait_s, changed.fast_side_px) == (3, 0.5, 32)
+    assert changed.cors_origins == ("https://a.example", "http://[::1]:3000")
+
+
+def test_a_rate_may_have_parts(make_client: MakeClient) -> None:
+    client = make_client(rate_limit="2/minute; 100 per hour")
+    far = {"REMOTE_ADDR": "203.0.113.7"}
+    assert [client.get("/api/v1/models", environ_base=far).status_code for _ in range(3)] == [200, 200, 429]
 
 
 @pytest.mark.parametrize(
@@ -298,6 +304,20 @@ def test_settings_from_texts() -> None:
         pytest.param("max_wait_s=-1", "negative", id="negative"),
         pytest.param("token=0123456789abcdef", "MIEN_SERVE_TOKEN", id="token on the command line"),
         pytest.param("cors_origins=*", "name origins", id="everybody"),
+        pytest.param("cors_origins=https://a.example/", "scheme://host", id="origin with a slash"),
+        pytest.param("cors_origins=https://a.example,b.example", "'b.example'", id="origin without a scheme"),
+        pytest.param("cors_origins=null", "scheme://host", id="origin of sandboxed pages"),
+        pytest.param("cors_origins=https://A.example", "lower case", id="origin in upper case"),
+        pytest.param("cors_origins=https://a.example:443", "own port", id="origin with the scheme's own port"),
+        pytest.param("rate_limit=40 a second", "40 per second", id="rate in other words"),
+        pytest.param("rate_limit=", "40 per second", id="no rate"),
+        pytest.param("rate_limit=0 per second", "nobody", id="rate of nothing"),
+        pytest.param("fast_side_px=-5", "32 or more", id="negative side"),
+        pytest.param("fast_side_px=31", "32 or more", id="side that detectors refuse"),
+        pytest.param("threads=100000", "256 or less", id="more threads than start"),
+        pytest.param("max_wait_s=nan", "86,400 or less", id="wait of no number"),
+        pytest.param("max_wait_s=inf", "86,400 or less", id="wait for ever"),
+        pytest.param("max_request_bytes=9" + 30 * "9", "or less", id="beyond an address"),
     ],
 )
 def test_settings_refuse(text: str, message: str) -> None:
@@ -308,3 +328,9 @@ def test_settings_refuse(text: str, message: str) -> None:
 def test_short_tokens_are_refused() -> None:
     with pytest.raises(ConfigError, match="16 characters"):
         Settings(token="short")
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", f"{TOKEN} x", f"{TOKEN}\u00e9", f"{TOKEN}\udcff"])
+def test_tokens_that_no_header_carries_are_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="white space"):
+        Settings(token=token)

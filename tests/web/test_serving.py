@@ -26,8 +26,9 @@ import pytest
 from tests.web.browser import free_port
 
 from mien import cli
-from mien.web import private
+from mien.web import private, serving
 from mien.web.serving import HEAD_BYTES, HEAD_MS
+from mien.web.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 120.0  # on a busy machine
@@ -398,6 +399,8 @@ def test_killed_workers_come_back(kills: int, tiny_onnx: Path, grace_hopper: Pat
         pytest.param(["--set", "max_face=1"], "max_faces", id="unknown setting"),
         pytest.param(["--model", "no-such-model"], "no-such-model", id="unknown model"),
         pytest.param(["--detector", "none"], "centerface or yunet", id="no detector"),
+        pytest.param(["--set", "rate_limit=40 a second"], "40 per second", id="no rate"),
+        pytest.param(["--set", "fast_side_px=16"], "32 or more", id="too small for the detector"),
     ],
 )
 def test_refusals(
@@ -415,6 +418,25 @@ def test_refusals(
     printed = capsys.readouterr()
     assert (end.value.code, printed.out) == (2, "")
     assert words in printed.err
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [
+        pytest.param("0123456789abcdef\n", "0123456789abcdef", id="newline at the end of a secret's file"),
+        pytest.param("\n", None, id="nothing"),
+    ],
+)
+def test_the_token_is_taken_without_its_newline(
+    given: str, token: str | None, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Settings] = []
+    monkeypatch.setattr(serving, "serve", lambda settings, address: served.append(settings))
+    monkeypatch.setattr(sys, "argv", ["mien", "serve", "--model", str(tiny_onnx)])
+    monkeypatch.setenv("MIEN_SERVE_TOKEN", given)
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    assert [settings.token for settings in served] == [token]
 
 
 def test_a_port_is_not_shared(

@@ -36,7 +36,8 @@ def command(
     from mien.web.settings import Settings, check_exposure
 
     chosen = Settings(models=tuple(model or ["default"]), detector=detector).with_texts(settings or [])
-    chosen = replace(chosen, token=os.environ.get("MIEN_SERVE_TOKEN") or None)
+    token = os.environ.get("MIEN_SERVE_TOKEN", "").strip()  # files that secrets come from mostly end with a newline
+    chosen = replace(chosen, token=token or None)
     check_exposure(host, token=chosen.token, public=public)
     names = check_models(chosen)
     address = Address(host=host, port=port, workers=workers or min(8, max(2, available_cpus())))

@@ -3,14 +3,27 @@
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import limits
 
 from mien.errors import ConfigError
 
 ENVIRONMENT = "MIEN_SERVE_SETTINGS"
 """Environment variable in which `mien serve` hands the settings to its worker processes, as JSON."""
+LEAST_SIDE_PX = 32  # that `mien.faces.detect.create` takes
+MOST: dict[str, float] = {
+    "threads": 256,  # ONNX Runtime starts them all, and hangs with 100,000
+    **dict.fromkeys(("max_request_bytes", "max_pixels", "max_images", "max_faces"), 2**31 - 1),
+    **dict.fromkeys(("max_running", "max_waiting"), 2**31 - 1),
+    **dict.fromkeys(("max_upload_s", "max_seconds", "max_wait_s"), 86_400),  # locks and timers take no infinity
+}
+"""Setting -> the most that works; beyond it calls that read, wait or start threads fail in the worker."""
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
+DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")  # browsers leave it out of Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +63,18 @@ class Settings:
         for name in ("max_seconds", "max_upload_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be positive")
+        if self.fast_side_px < LEAST_SIDE_PX:
+            raise ConfigError(f"fast_side_px is {self.fast_side_px}: it must be {LEAST_SIDE_PX} or more")
+        for name, most in MOST.items():
+            if not getattr(self, name) <= most:  # nan is not either
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be {most:,} or less")
         if self.detector not in ("centerface", "yunet"):
             raise ConfigError(f"{self.detector!r} is no detector of the service: use centerface or yunet")
-        if self.token is not None and len(self.token) < 16:
-            raise ConfigError("the token is shorter than 16 characters: make one with `openssl rand -hex 16`")
-        if "*" in self.cors_origins:
-            raise ConfigError("cors_origins must name origins such as https://example.org, not *")
+        _check_rate(self.rate_limit)
+        if self.token is not None:
+            _check_token(self.token)
+        for origin in self.cors_origins:
+            _check_origin(origin)
 
     def with_texts(self, assignments: Sequence[str]) -> "Settings":
         """A copy with `name=value` texts applied, as `mien serve --set` takes them.
@@ -85,9 +104,35 @@ class Settings:
             raise ConfigError("set the token with the environment variable MIEN_SERVE_TOKEN: other users see options")
         kind = type(getattr(self, name))
         try:
-            return name, tuple(filter(None, text.split(","))) if kind is tuple else kind(text)
+            return name, tuple(filter(None, map(str.strip, text.split(",")))) if kind is tuple else kind(text)
         except ValueError as error:
             raise ConfigError(f"{name} is {text!r}: it must be a {kind.__name__}") from error
+
+
+def _check_rate(text: str) -> None:
+    try:
+        rates = limits.parse_many(text)
+    except ValueError as error:
+        raise ConfigError(f"rate_limit is {text!r}: write it like `40 per second` or `40/second; 1000/hour`") from error
+    if any(rate.amount < 1 for rate in rates):
+        raise ConfigError(f"rate_limit is {text!r}, which lets nobody in: allow 1 or more")
+
+
+def _check_token(token: str) -> None:
+    if len(token) < 16:
+        raise ConfigError("the token is shorter than 16 characters: make one with `openssl rand -hex 16`")
+    if not all("!" <= letter <= "~" for letter in token):  # no client could send it in a header
+        raise ConfigError("the token has white space or characters beyond ASCII: make one with `openssl rand -hex 16`")
+
+
+def _check_origin(origin: str) -> None:
+    if origin == "*":
+        raise ConfigError("cors_origins must name origins such as https://example.org, not *")
+    if not ORIGIN.fullmatch(origin) or DEFAULT_PORT.fullmatch(origin):
+        raise ConfigError(
+            f"cors_origins has {origin!r}, which no browser sends: write scheme://host or scheme://host:port, in lower"
+            " case, without a path or the scheme's own port, such as https://example.org"
+        )
 
 
 def is_loopback(host: str) -> bool:
