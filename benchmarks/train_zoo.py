@@ -370,8 +370,9 @@ class Zoo:
 
 
 def _timed(engine: Engine) -> tuple[float, float]:
-    """Seconds of a step, and of a validation; the first ones, which choose kernels, do not count."""
+    """Seconds of a step, and of an epoch's end; the first ones, which choose kernels, do not count."""
     engine.begin_sums()
+    engine.estimate_norms()
     engine.validate()
     device, count, started = engine.world.device, 0, 0.0
     while count < WARM_UP_STEPS + TIMED_STEPS:
@@ -386,6 +387,7 @@ def _timed(engine: Engine) -> tuple[float, float]:
                 break
     _finish(device)
     stepped = time.perf_counter()
+    engine.estimate_norms()
     engine.validate()
     _finish(device)
     return (stepped - started) / TIMED_STEPS, time.perf_counter() - stepped

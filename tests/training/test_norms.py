@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from tests.training.conftest import MakeEngine, equal_weights
 from torch import nn
 
+from mien.errors import ConfigError
 from mien.training import norms
 
 
@@ -67,3 +69,18 @@ def test_a_run_goes_on_with_statistics_of_plain_images(make_engine: MakeEngine) 
     engine.run()
     assert engine.about["recipe"]["norm_images"] == 20
     assert len(engine.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        pytest.param({"epochs": 1}, "has ended", id="there is no validation left to come"),
+        pytest.param({"epochs": 2, "schedule": "plateau"}, "norm_images = 0, not 20", id="the rate would follow it"),
+    ],
+)
+def test_where_statistics_of_plain_images_cannot_begin(
+    make_engine: MakeEngine, settings: dict[str, object], match: str
+) -> None:
+    make_engine(**{**settings, "epochs": 1}).run()
+    with pytest.raises(ConfigError, match=match):
+        make_engine(**settings, norm_images=20, resume=True)

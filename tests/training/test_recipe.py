@@ -51,6 +51,7 @@ def test_settings(settings: list[str], expected: dict[str, object]) -> None:
         pytest.param(["optimizer=lion"], "use one of adam, adamw, sgd", id="unknown choice"),
         pytest.param(["lr=0"], "lr is 0.0: it must be positive", id="zero rate"),
         pytest.param(["flip=1.5"], "flip is 1.5: it must lie in", id="probability over 1"),
+        pytest.param(["norm_images=1"], "one image has no statistics", id="statistics of one image"),
         pytest.param(["batch_size=10", "accumulate=3"], "no multiple", id="pieces that do not fit"),
     ],
 )

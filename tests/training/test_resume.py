@@ -24,7 +24,9 @@ from mien.training.distributed import World
 from mien.training.recipe import Recipe
 
 data, output, moment, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "resume"
-recipe = Recipe(model="vgg-narrow", epochs=3, batch_size=28, warmup_steps=3, mixup=0.2, checkpoint_steps=2, ema=0.9)
+recipe = Recipe(
+    model="vgg-narrow", epochs=3, batch_size=28, warmup_steps=3, mixup=0.2, checkpoint_steps=2, ema=0.9, norm_images=40
+)
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -131,15 +131,30 @@ def test_what_is_refused(
     assert (order.output / "sweep.json").read_text() == before
 
 
-def test_a_trial_begun_with_other_epochs(done: sweep.Sweep, order: Order) -> None:
+def test_a_trial_begun_with_other_settings(done: sweep.Sweep, order: Order) -> None:
     path = order.output / "lr=1e-05" / "seed-0" / "trial.json"
     text = path.read_text()
     path.unlink()
-    with pytest.raises(ConfigError, match="begun with epochs = 1"):
-        sweep.sweep(replace(order, settings={**order.settings, "epochs": 5}), {"lr": [1e-5]}, seeds=1)
+    for other, match in ({"epochs": 5}, "begun with epochs = 1"), ({"norm_images": 20}, "begun with norm_images = 0"):
+        with pytest.raises(ConfigError, match=match):
+            sweep.sweep(replace(order, settings={**order.settings, **other}), {"lr": [1e-5]}, seeds=1)
     path.write_text("{")
     with pytest.raises(DataError, match="damaged"):
         sweep.sweep(order, {"lr": [1e-5]}, seeds=1)
+    path.write_text(text)
+
+
+def test_a_trial_that_is_older_than_a_setting_counts(
+    done: sweep.Sweep, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = order.output / "lr=1e-05" / "seed-0" / "trial.json"
+    text = path.read_text()
+    table = json.loads(text)
+    del table["recipe"]["norm_images"]
+    path.write_text(json.dumps(table))
+    monkeypatch.setattr(run, "prepare", None)  # nothing is run
+    (again,) = sweep.sweep(order, {"lr": [1e-5]}, seeds=1).rows
+    assert again.trials[0].accuracy == table["accuracy"]
     path.write_text(text)
 
 

@@ -279,7 +279,7 @@ class Engine:
         """Batch-norm statistics of the weights that would be kept, from training images without augmentation."""
         rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(_mixed(self.recipe.seed, 0, 4)))
         rows = rows[: self.recipe.norm_images].to(self.world.device)
-        if len(rows) < 2:  # off, or no variance to speak of
+        if len(rows) < 2:  # off, or a single training image
             return
         batches = rows.tensor_split(math.ceil(len(rows) / 256))
         with self._autocast():

@@ -13,6 +13,8 @@ from mien.training.results import ranked
 EARLIER = {"500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow"}
 """Files that were packaged once and taught since, by sha256: the run that each was exported from, as int8."""
 
+NETWORK = ("model", "pretrained")  # settings that a command had better not change
+
 
 def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
     """An entry for each run that was measured on all of PublicTest, the most accurate first."""
@@ -23,12 +25,12 @@ def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
 def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     """The command that makes the run again; `checkpoints` are runs by the sha256 of their weights, for teachers.
 
-    It names the shipped recipe with the fewest settings to change, of the same network where there is one, whatever
-    that begins with; `results.origin` says which one the run followed.
+    It names the shipped recipe with the fewest settings to change, of the same network where there is one and else with
+    the same start; `results.origin` says which one the run followed.
     """
     about, settings = record.about, recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
     changes = {name: _changes(name, settings) for name in recipes.names()}
-    base = min(changes, key=lambda name: ("model" in changes[name], len(changes[name]), name))
+    base = min(changes, key=lambda name: (*(key in changes[name] for key in NETWORK), len(changes[name]), name))
     words = ["mien", "distill" if about.get("teachers") else "train", base]
     if start := about.get("start"):
         words += ["--from", f"runs/{start['source']}"]

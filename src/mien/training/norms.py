@@ -28,8 +28,10 @@ def estimate(model: nn.Module, forward: Callable[[Tensor], object], batches: Ite
         layer.reset_running_stats()
         layer.momentum = None  # a plain mean over the batches
         layer.train()
-    for batch in batches:
-        forward(batch)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-    model.train(was_training)
+    try:
+        for batch in batches:
+            forward(batch)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        model.train(was_training)

@@ -78,7 +78,8 @@ class Recipe:
     gradient_clip: float = 0.0  # norm; 0: off
     sam_rho: float = 0.0  # Foret et al. 2021; 0: off
     ema: float = 0.999  # decay of the averaged weights that are evaluated and exported; 0: off
-    norm_images: int = 0  # plain training images that batch norm's statistics are taken from before validation; 0: off
+    norm_images: int = 0  # plain training images that batch norm's statistics are taken from before validation; 0: off,
+    # which is what runs did that name no such setting
     keep: Literal["last", "best"] = "last"  # which epoch the run stands for; best: by validation accuracy
 
     # distillation, filled in by `mien distill`
@@ -110,6 +111,8 @@ class Recipe:
             raise ConfigError("soft_votes and soft_uniform together must not exceed 1: the label keeps the rest")
         if not 0 <= self.erasing_area[0] <= self.erasing_area[1] <= 1:
             raise ConfigError(f"erasing_area is {self.erasing_area}: it must be two rising shares in [0, 1]")
+        if self.norm_images == 1:
+            raise ConfigError("norm_images is 1: one image has no statistics; use 0 for none, or 1000 and more")
         if self.batch_size % self.accumulate:
             raise ConfigError(f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}")
 

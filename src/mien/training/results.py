@@ -25,6 +25,7 @@ TAUGHT = {
     "baseline-distilled": "default",
     "baseline-improved": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
+    "resnet9-narrow-refined": "runs/resnet9-narrow-again",
 }
 """Recipes of students, each with the teacher that `mien distill` gives it here."""
 
@@ -32,6 +33,7 @@ BEGUN = {
     "finetune": "default",
     "baseline-improved": "runs/baseline-distilled",
     "resnet9-narrow-again": "runs/resnet9-narrow",
+    "resnet9-narrow-refined": "runs/resnet9-narrow-again",
 }
 """Recipes that go on with a model, each with the one that it is given here."""
 

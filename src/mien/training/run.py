@@ -31,6 +31,9 @@ from mien.training.recipe import Recipe
 if TYPE_CHECKING:
     from mien.training.distill import Teachers
 
+RESUMABLE = ("epochs", "norm_images")
+"""Settings that may change when a run is resumed."""
+
 LICENCE = (
     "trained on FER-2013 (public research data, image rights unverified) by mien; "
     "the weights are offered under Apache-2.0 as far as mien's authors can grant it"
@@ -317,7 +320,8 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         raise ConfigError(f"{folder} holds a run already: add --resume to go on with it, or name another --output")
     state = checkpoint.load(last)
     was, now = (recipes.from_dict(a["recipe"], source=str(folder)).to_dict() for a in (state.about, about))
-    free = ("epochs", "norm_images")  # neither changes a step that was taken
+    # norm_images changes no step, unless the rate follows the validation accuracy
+    free = ("epochs",) if now["schedule"] == "plateau" else RESUMABLE
     if changed := [key for key in now if was[key] != now[key] and key not in free]:
         raise ConfigError(
             f"{folder} was trained with {changed[0]} = {was[changed[0]]!r}, not {now[changed[0]]!r}: "
@@ -325,6 +329,8 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         )
     if state.epoch > now["epochs"]:
         raise ConfigError(f"{folder} has {state.epoch} epochs behind it: epochs = {now['epochs']} cannot end it")
+    if state.epoch == now["epochs"] and was["norm_images"] != now["norm_images"]:
+        raise ConfigError(f"{folder} has ended: norm_images tells at the end of an epoch, so name more epochs")
     if [one["sha256"] for one in state.about.get("teachers", [])] != [one["sha256"] for one in about["teachers"]]:
         names = ", ".join(one["name"] for one in state.about.get("teachers", [])) or "no teachers"
         raise ConfigError(f"{folder} learned from {names}: resume it with the same teachers in the same order")

@@ -188,14 +188,14 @@ def _data(order: Order, size_hw: tuple[int, int], *, seed: int) -> Dataset:
 def _trial(job: run.Job, settings: Mapping[str, Any], world: World, *, watch: Watch | None, title: str) -> Trial:
     """A finished trial as it stands in its folder, else run now."""
     about = {
-        "recipe": json.loads(json.dumps(job.recipe.to_dict())),
+        "recipe": job.recipe.to_dict(),
         "digests": {name: job.data.split(name).digest for name in ("train", "validation")},
     }
     path = job.output / "trial.json"
     if path.exists():
         return _finished(path, settings, about)
     if begun := (job.output / "last.pt").exists():
-        _same_horizon(job)
+        _one_recipe(job)
     engine = run.prepare(job, world, resume=begun)
     if watch is None:
         engine.run()
@@ -207,19 +207,22 @@ def _trial(job: run.Job, settings: Mapping[str, Any], world: World, *, watch: Wa
     return trial
 
 
-def _same_horizon(job: run.Job) -> None:
-    """A run may be resumed towards other epochs, which is another schedule: not within a sweep."""
-    planned = checkpoint.load(job.output / "last.pt").about["recipe"]["epochs"]
-    if planned != job.recipe.epochs:
-        raise ConfigError(f"{job.output} was begun with epochs = {planned}, not {job.recipe.epochs}: another --output")
+def _one_recipe(job: run.Job) -> None:
+    """What else may change on resuming would be another trial."""
+    begun = recipes.from_dict(checkpoint.load(job.output / "last.pt").about["recipe"], source=str(job.output)).to_dict()
+    now = job.recipe.to_dict()
+    if changed := [key for key in run.RESUMABLE if begun[key] != now[key]]:
+        key = changed[0]
+        raise ConfigError(f"{job.output} was begun with {key} = {begun[key]}, not {now[key]}: name another --output")
 
 
 def _finished(path: Path, settings: Mapping[str, Any], about: Mapping[str, Any]) -> Trial:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        was = {key: table[key] for key in about}
+        recipe = recipes.from_dict(table["recipe"], source=str(path))  # settings that are newer than the trial included
+        was = {"recipe": recipe.to_dict(), "digests": table["digests"]}
         trial = Trial(settings, table["seed"], *(table[figure] for figure in FIGURES))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it to measure the trial again") from error
     if was != about:
         raise ConfigError(f"{path.parent} holds a trial of another recipe or other data: name another --output")
