@@ -26,6 +26,7 @@ SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
         *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm", ".ico", ".qoi"),
+        *(".heic", ".heif"),  # not read, but pictures: `read_image` names them and their cure
     }
 )
 """Lower-case file name endings that count as pictures in a folder."""

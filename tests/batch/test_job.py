@@ -255,7 +255,6 @@ def test_what_others_put_beside_the_parts_stays(album: Path, tmp_path: Path, tin
 CHANGES = {
     "another detector": ({"detector": "centerface"}, "detector was 'none' and is 'centerface'"),
     "another shard size": ({"shard_images": 9}, "the list of sources, --shard-images or --sort"),
-    "another column": ({"column": "image"}, "column was None and is 'image'"),
 }
 
 
@@ -271,6 +270,14 @@ def test_another_job_is_refused(
         interrupt(settings(album, output, tiny_onnx))
     with pytest.raises(ConfigError, match=words):
         score(album, output, resume=True, **change)
+
+
+def test_another_column_is_refused(album: Path, tmp_path: Path, score: Score) -> None:
+    paths = [str(album / "01.png")]
+    pq.write_table(pa.table({"path": paths, "image_path": paths}), tmp_path / "in.parquet")
+    score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    with pytest.raises(ConfigError, match="column was None and is 'image_path'"):
+        score(tmp_path / "in.parquet", tmp_path / "out.parquet", resume=True, column="image_path")
 
 
 def test_another_list_or_model_is_refused(album: Path, tmp_path: Path, tiny_onnx: Path, score: Score) -> None:

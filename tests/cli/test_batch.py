@@ -57,6 +57,17 @@ def test_some_errors(batch: Run, album: Path, tmp_path: Path) -> None:
     assert "0 images scored now, 1 of 1 shards were there" in again.err
 
 
+def test_heic_is_an_error_and_other_files_are_counted(batch: Run, album: Path, tmp_path: Path) -> None:
+    (album / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (album / "notes.md").write_text("no picture")
+    (album / "raw.cr2").write_bytes(b"no picture either")
+    run = batch(album, tmp_path / "out.parquet")
+    assert run.code == 1
+    assert f"mien: {album}/phone.HEIC: a HEIC picture, which mien does not read: save it as JPEG or PNG" in run.err
+    assert "6 images, 5 faces, 1 errors" in run.err
+    assert run.err.endswith(" a second, 2 other files skipped\n")
+
+
 def test_interrupted_it_says_how_to_go_on(
     batch: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,12 +107,30 @@ def test_errors_only_and_no_flood_of_them(batch: Run, album: Path, tmp_path: Pat
         pytest.param(("--engine", "spark"), "spark", id="unknown engine"),
         pytest.param(("--shard-images", "0"), "--shard-images", id="no images in a shard"),
         pytest.param(("--worker-gpus", "-1"), "--worker-gpus", id="less than no GPU"),
+        pytest.param(("--address", "auto"), "--address is for --engine ray: add that", id="a cluster's address"),
+        pytest.param(("--workers", "3"), "--workers is for --engine ray: add that", id="a cluster's workers"),
+        pytest.param(("--worker-cpus", "1"), "--worker-cpus is for --engine ray: add that", id="a cluster's CPUs"),
+        pytest.param(("--worker-gpus", "0"), "--worker-gpus is for --engine ray: add that", id="a cluster's GPUs"),
+        pytest.param(
+            ("--engine", "ray", "--threads", "2"), "--threads is for --engine local: give --worker-cpus", id="threads"
+        ),
+        pytest.param(("--column", "foo"), "could have a column 'foo': leave out --column", id="column of pictures"),
     ],
 )
 def test_bad_options(batch: Run, album: Path, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     run = batch(album, tmp_path / "out.parquet", *arguments)
     assert run.code == 2
     assert words in run.err
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".PQ"])
+def test_an_ending_of_another_form(batch: Run, album: Path, tmp_path: Path, ending: str) -> None:
+    output = tmp_path / f"out{ending}"
+    run = batch(album, output)
+    assert run.code == 2
+    assert f"mien: {output}: mien batch writes Parquet" in run.err
+    assert "`mien predict SOURCE --format csv`" in run.err
+    assert not output.exists()
 
 
 def test_nothing_there(batch: Run, tmp_path: Path) -> None:

@@ -160,6 +160,14 @@ def test_folder(predict_crops: Run, album: Path) -> None:
     assert run.err == "mien: 3 pictures done, 3 other files skipped\n"
 
 
+def test_heic_in_a_folder_is_named(predict_crops: Run, album: Path) -> None:
+    (album / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    run = predict_crops(album)
+    assert run.code == 1
+    assert f"mien: {album}/phone.HEIC: a HEIC picture, which mien does not read: save it as JPEG or PNG" in run.err
+    assert "3 pictures done, 1 failed, 3 other files skipped" in run.err
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [

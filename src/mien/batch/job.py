@@ -22,6 +22,7 @@ from mien.runtime import providers
 from mien.runtime.predictor import Predictor
 
 PARTS_SUFFIX = ".parts"  # of the folder beside OUT.parquet
+OTHER_FORMS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".pq")  # of tables: OUT is none of these
 FORMAT = 1  # of parts and plan
 
 
@@ -41,6 +42,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.shard_images < 1:
             raise ConfigError(f"a shard has {self.shard_images} images: give 1 or more")
+        if self.output.lower().endswith(OTHER_FORMS):
+            raise ConfigError(
+                f"{self.output}: mien batch writes Parquet, to a file where OUT ends in .parquet and else to a folder "
+                "of such files: name one of these; `mien predict SOURCE --format csv` writes CSV, and json JSON"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ class Summary:
     resumed_shards: int  # that had landed before
     seconds: float  # of this run, with listing and assembling
     named: tuple[str, ...]  # the first errors of this run
+    skipped: int  # files of a folder or glob that are no pictures, archives or tables by their names
 
 
 class Watch(Protocol):
@@ -100,7 +107,7 @@ def run(settings: Settings, engine: Engine, *, watch: Watch) -> Summary:
     if before is None:  # the table is there already
         job.folder.remove(_is_own)
         total = Counts(**parts.about_table(settings.output)["counts"])
-        return _summary(settings, total, _Tally(), planned.shards, planned.shards, start_s)
+        return _summary(job, total, _Tally(), planned.shards, planned.shards, start_s)
     watch.begun(planned, len(before))
     tally = _score(job, engine, sorted(set(range(planned.shards)) - before), watch)
     if job.is_file:
@@ -109,7 +116,7 @@ def run(settings: Settings, engine: Engine, *, watch: Watch) -> Summary:
         job.folder.remove(_is_own)
     else:
         total = parts.counts_of(job.folder, range(planned.shards), job=job.digest)
-    return _summary(settings, total, tally, planned.shards, len(before), start_s)
+    return _summary(job, total, tally, planned.shards, len(before), start_s)
 
 
 def _score(job: "_Job", engine: Engine, shards: list[int], watch: Watch) -> _Tally:
@@ -129,15 +136,16 @@ def _score(job: "_Job", engine: Engine, shards: list[int], watch: Watch) -> _Tal
     return tally
 
 
-def _summary(settings: Settings, total: Counts, tally: _Tally, shards: int, before: int, start_s: float) -> Summary:
+def _summary(job: "_Job", total: Counts, tally: _Tally, shards: int, before: int, start_s: float) -> Summary:
     return Summary(
-        output=settings.output,
+        output=job.settings.output,
         total=total,
         scored=tally.counts,
         shards=shards,
         resumed_shards=before,
         seconds=time.monotonic() - start_s,
         named=tuple(tally.named),
+        skipped=job.skipped,
     )
 
 
@@ -157,6 +165,7 @@ class _Job:
         detect.create(settings.detector)  # fetches what has to be fetched, once, and says what cannot be
         self.identity: dict[str, Any] = {}
         self.digest = ""
+        self.skipped = 0
         self._planned: Plan | None = None
         self._witness: str | None = None
 
@@ -180,7 +189,8 @@ class _Job:
 
     def plan(self, path: Path, listed: Callable[[int], None]) -> Plan:
         """List the source, cut it into shards, and know the job by all that decides its rows."""
-        units: Iterable[sources.Unit] = sources.listing(self.settings.source, column=self.settings.column)
+        source, column = self.settings.source, self.settings.column
+        units: Iterable[sources.Unit] = sources.listing(source, column=column, skip=self._skip)
         if self.settings.sort:
             units = sorted(units, key=lambda unit: (unit.address, unit.first))
         shards = plan.cut(units, shard_images=self.settings.shard_images)
@@ -197,6 +207,9 @@ class _Job:
         }
         self.digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         return self._planned
+
+    def _skip(self, _path: str) -> None:
+        self.skipped += 1
 
     def enter(self, planned: Path) -> set[int] | None:
         """Begin the job in its folder, or find it there: the shards that have landed; None where the table has.

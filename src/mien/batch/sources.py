@@ -1,7 +1,7 @@
 """What SOURCE names, as units of work in a fixed order: picture files, tar archives, row groups of Parquet files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import PurePath
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.batch import stores
-from mien.errors import DataError
+from mien.errors import ConfigError, DataError
 from mien.images import SUFFIXES
 
 FILE, TAR, PARQUET = "file", "tar", "parquet"
@@ -34,30 +34,35 @@ class Unit:
     state: str = ""  # what tells another version of the file from this one: its size
 
 
-def listing(source: str, *, column: str | None = None) -> Iterator[Unit]:
+def listing(
+    source: str, *, column: str | None = None, skip: Callable[[str], None] = lambda _path: None
+) -> Iterator[Unit]:
     """The units behind SOURCE, always in the same order: a folder, glob, list, or single file, here or in a store.
 
     Folders are searched with all below them, their own files first, each by name. `column` is what to read of
-    Parquet files.
+    Parquet files. `skip` hears of each file of a folder or glob that is left out for its name.
 
     Raises:
         DataError: nothing is there, or a Parquet file lacks the column or is damaged.
-        ConfigError: the store cannot be opened.
+        ConfigError: the store cannot be opened, or `column` is given and no Parquet file is there.
     """
-    found = False
-    for address in _addresses(stores.local_form(source)):
+    found = tables = False
+    for address in _addresses(stores.local_form(source), skip):
+        tables = tables or _is_table(address)
         for unit in _units(address, column):
             found = True
             yield unit
     if not found:
         raise DataError(f"{source}: no pictures there: name a folder, glob, list, tar or Parquet file that holds some")
+    if column is not None and not tables:
+        raise ConfigError(f"{source}: holds no Parquet file that could have a column {column!r}: leave out --column")
 
 
-def _addresses(source: str) -> Iterator[str]:
+def _addresses(source: str, skip: Callable[[str], None]) -> Iterator[str]:
     """Files behind SOURCE, or in a list of them."""
     if source.lower().endswith(LIST_SUFFIXES) and not any(sign in source for sign in "*?["):
         return _lines(source)
-    return _matches(source) if stores.scheme_of(source) is None else _remote_matches(source)
+    return _matches(source, skip) if stores.scheme_of(source) is None else _remote_matches(source, skip)
 
 
 def _lines(source: str) -> Iterator[str]:
@@ -71,38 +76,46 @@ def _lines(source: str) -> Iterator[str]:
         raise DataError(f"{source}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _matches(source: str) -> Iterator[str]:
+def _matches(source: str, skip: Callable[[str], None]) -> Iterator[str]:
     if os.path.isdir(source):  # noqa: PTH112 - keeps the source as typed
-        yield from _walk(source)
+        yield from _inputs(_walk(source), skip)
     elif any(sign in source for sign in "*?[") and not os.path.lexists(source):
         # `**` matches files and the folders that hold them: only there is what was found kept, to be found once
-        yield from dict.fromkeys(_globbed(source)) if "**" in source else _globbed(source)
+        yield from _inputs(dict.fromkeys(_globbed(source)) if "**" in source else _globbed(source), skip)
     elif os.path.lexists(source):
         yield source
     else:
         raise DataError(f"{source}: no such file or folder: check the path")
 
 
+def _inputs(paths: Iterable[str], skip: Callable[[str], None]) -> Iterator[str]:
+    for path in paths:
+        if is_input(path):
+            yield path
+        else:
+            skip(path)
+
+
 def _globbed(source: str) -> Iterator[str]:
     for match in sorted(glob(source, recursive=True)):  # noqa: PTH207 - keeps the source as typed
         if os.path.isdir(match):  # noqa: PTH112
             yield from _walk(match)
-        elif is_input(match):
+        else:
             yield match
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Inputs below a folder; a folder that may not be searched is an error, or its pictures would be missing."""
+    """Files below a folder; a folder that may not be searched is an error, or its pictures would be missing."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: may not be searched ({error.strerror}): check its permissions") from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (os.path.join(parent, name) for name in sorted(names) if is_input(name))  # noqa: PTH118
+        yield from (os.path.join(parent, name) for name in sorted(names))  # noqa: PTH118
 
 
-def _remote_matches(source: str) -> Iterator[str]:
+def _remote_matches(source: str, skip: Callable[[str], None]) -> Iterator[str]:
     scheme = stores.scheme_of(source)
     fs, path = stores.open_store(source)
     assert scheme is not None
@@ -110,11 +123,11 @@ def _remote_matches(source: str) -> Iterator[str]:
         if scheme in stores.WEB_SCHEMES:
             paths = [path]
         elif any(sign in path for sign in "*?["):
-            paths = [match for match in stores.patiently(lambda: fs.glob(path)) if is_input(match)]
+            paths = list(_inputs(stores.patiently(lambda: fs.glob(path)), skip))
         elif stores.patiently(lambda: fs.isfile(path)):
             paths = [path]
         else:
-            paths = [match for match in stores.patiently(lambda: fs.find(path)) if is_input(match)]
+            paths = list(_inputs(stores.patiently(lambda: fs.find(path)), skip))
     except OSError as error:
         raise DataError(f"{source}: cannot be listed ({error}): check the address and your access") from error
     yield from (stores.address_of(scheme, match) for match in sorted(paths))
@@ -136,10 +149,14 @@ def _units(address: str, column: str | None) -> Iterator[Unit]:
     name = address.lower()
     if name.endswith(TAR_SUFFIXES):
         yield Unit(TAR, address, images=None, state=str(_size(address)))
-    elif name.endswith(".parquet"):
+    elif _is_table(address):
         yield from _row_groups(address, column)
     else:
         yield Unit(FILE, address)
+
+
+def _is_table(address: str) -> bool:
+    return address.lower().endswith(".parquet")
 
 
 def _size(address: str) -> int:

@@ -3,13 +3,14 @@
 import sys
 from contextlib import redirect_stdout
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli.interrupt import INTERRUPTED
 from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption, ModelOption
+from mien.errors import ConfigError
 
 if TYPE_CHECKING:
     from mien.batch.job import Summary
@@ -57,11 +58,14 @@ def command(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option(min=1, help="At most; as many as there is room for.", rich_help_panel=CLUSTER)
     ] = None,
     worker_cpus: Annotated[
-        int, typer.Option(min=1, help="CPUs, and threads, of a worker.", rich_help_panel=CLUSTER)
-    ] = 1,
+        int | None, typer.Option(min=1, help="CPUs, and threads, of a worker. (default: 1)", rich_help_panel=CLUSTER)
+    ] = None,
     worker_gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs of a worker; 0.25: four share one (not tried).", rich_help_panel=CLUSTER)
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0, help="GPUs of a worker; 0.25: four share one (not tried). (default: 0)", rich_help_panel=CLUSTER
+        ),
+    ] = None,
 ) -> None:
     """Score millions of pictures into one Parquet table: a row a face, and one for each picture without.
 
@@ -77,10 +81,13 @@ def command(  # noqa: PLR0913 - one parameter an option
     from mien.batch import job
     from mien.cli.batch_progress import Progress
 
+    cluster = {"address": address, "workers": workers, "worker_cpus": worker_cpus, "worker_gpus": worker_gpus}
     if engine is EngineName.RAY:
+        _refuse({"threads": threads}, EngineName.LOCAL, cure="give --worker-cpus")
         require("ray", "batch")
-        chosen = _ray(address, workers, worker_cpus, worker_gpus)
+        chosen = _ray(cluster)
     else:
+        _refuse(cluster, EngineName.RAY, cure="add that")
         chosen = _local(threads)
     settings = job.Settings(
         source=source,
@@ -107,15 +114,25 @@ def _local(threads: int | None) -> "Engine":
     return local.engine(threads)
 
 
-def _ray(address: str | None, workers: int | None, worker_cpus: int, worker_gpus: float) -> "Engine":
+def _ray(options: dict[str, Any]) -> "Engine":
     from functools import partial
 
     from mien.batch import cluster
 
-    settings = cluster.ClusterSettings(
-        address=address, workers=workers, worker_cpus=worker_cpus, worker_gpus=worker_gpus
-    )
-    return partial(cluster.run, cluster=settings)
+    given = {name: value for name, value in options.items() if value is not None}
+    return partial(cluster.run, cluster=cluster.ClusterSettings(**given))
+
+
+def _refuse(options: dict[str, Any], owner: EngineName, *, cure: str) -> None:
+    """Refuse options that only the other engine heeds.
+
+    Raises:
+        ConfigError: one of them is given.
+    """
+    for name, value in options.items():
+        if value is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for --engine {owner.value}: {cure}, or leave {option} out")
 
 
 def _report(summary: "Summary") -> None:
@@ -127,9 +144,10 @@ def _report(summary: "Summary") -> None:
         complain(f"and {scored.errors - len(summary.named):,} more: see the column `error`")
     rate = f" in {summary.seconds:,.1f} s, {scored.images / summary.seconds:,.1f} a second" if scored.images else ""
     before = f", {summary.resumed_shards:,} of {summary.shards:,} shards were there" if summary.resumed_shards else ""
+    others = f", {summary.skipped:,} other file{'s' * (summary.skipped != 1)} skipped" if summary.skipped else ""
     typer.echo(
         f"mien: {summary.output}: {total.images:,} images, {total.faces:,} faces, {total.errors:,} errors; "
-        f"{scored.images:,} images scored now{rate}{before}",
+        f"{scored.images:,} images scored now{rate}{before}{others}",
         err=True,
     )
     if total.errors:
