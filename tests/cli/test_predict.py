@@ -224,6 +224,41 @@ def test_output_never_replaces_a_source(predict_crops: Run, crop: Path) -> None:
     assert crop.with_name("crop-2.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("sources", "pictures"),
+    [
+        pytest.param(["."], 3, id="a folder"),
+        pytest.param(["deep", "marked", "a.png"], 3, id="as a shell expands a star"),
+        pytest.param(["**/*.*"], 3, id="a glob of any depth"),
+        pytest.param(["*"], 3, id="a glob of folders"),
+    ],
+)
+def test_a_second_run_leaves_out_the_copies_of_the_first(
+    predict_crops: Run, album: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str], pictures: int
+) -> None:
+    monkeypatch.chdir(album)
+    assert "marked" not in predict_crops("a.png", "deep", "--output", "marked").err
+    again = predict_crops(*sources, "--output", "marked", "--format", "json")
+    assert again.code == 0
+    assert len(sources_of(again)) == pictures
+    assert "marked: not searched, as the marked copies go there" in again.err
+    assert str(Path("marked/a.png")) in sources_of(
+        predict_crops("marked", "--format", "json")
+    )  # unless it is asked for alone
+
+
+def test_output_that_is_the_only_source(predict_crops: Run, album: Path) -> None:
+    run = predict_crops(album, "--output", album)
+    assert run.code == 2
+    assert f"{album}: not searched, as the marked copies go there: to read it, choose another --output" in run.err
+
+
+def test_output_around_the_sources(predict_crops: Run, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(album.parent)
+    for source in ("album", "album/**/*.png"):
+        assert len(sources_of(predict_crops(source, "--output", ".", "--format", "json"))) == 2 + (source == "album")
+
+
 def test_output_that_is_a_file(predict_crops: Run, crop: Path) -> None:
     run = predict_crops(crop, "--output", crop)
     assert run.code == 2

@@ -52,7 +52,9 @@ def command(
 
     Exit code: 0 all well, 1 some of several inputs failed, 2 nothing could be done.
     """
-    expansion = expand(sources)
+    expansion = expand(sources, output=output)
+    if expansion.met_output:
+        complain(f"{output}: not searched, as the marked copies go there: to read it, choose another --output")
     for problem in expansion.problems:
         complain(problem)
     done = 0
@@ -61,7 +63,7 @@ def command(
     failed = len(expansion.files) + len(expansion.problems) - done
     if done + failed > 1 or (done and expansion.skipped):
         _summarise(done, failed, expansion.skipped)
-    if failed:
+    if failed or not done:
         raise typer.Exit(1 if done else 2)
 
 

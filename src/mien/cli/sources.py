@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
+from itertools import takewhile
 from pathlib import Path, PurePath
 
 
@@ -22,13 +23,16 @@ class Expansion:
     files: list[Found] = field(default_factory=list)
     skipped: int = 0  # files in folders that are no pictures by their name
     problems: list[str] = field(default_factory=list)  # sources that bring nothing, a sentence each
+    output: Path | None = None  # where marked copies go: not searched
+    met_output: bool = False  # whether a search came upon it
 
 
-def expand(sources: Sequence[str]) -> Expansion:
+def expand(sources: Sequence[str], *, output: Path | None = None) -> Expansion:
     """Folders are searched with their sub-folders for picture names, in order; a glob is resolved where no file is
-    called so. Files that are named directly are taken whatever they are called.
+    called so. Files that are named directly are taken whatever they are called. A search leaves `output` out, or a
+    second run would take the marked copies of the first for pictures.
     """
-    expansion = Expansion()
+    expansion = Expansion(output=output)
     for source in sources:
         if os.path.isdir(source):  # noqa: PTH112 - Path("") is ".", and "a/" is as good as "a"
             _search(source, expansion)
@@ -43,8 +47,11 @@ def _match(pattern: str, expansion: Expansion) -> None:
     matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - keeps absolute and relative patterns as typed
     if not matches:
         expansion.problems.append(f"{pattern}: no file matches: check the pattern and the folder")
+    copies = _key(expansion.output) + os.sep if expansion.output and _lies_below(expansion.output, pattern) else None
     for match in matches:
-        if os.path.isdir(match):  # noqa: PTH112
+        if copies and (_key(Path(match)) + os.sep).startswith(copies):
+            expansion.met_output = True
+        elif os.path.isdir(match):  # noqa: PTH112
             _search(match, expansion)
         elif is_picture(match):
             expansion.files.append(Found(match, PurePath(PurePath(match).name)))
@@ -52,7 +59,16 @@ def _match(pattern: str, expansion: Expansion) -> None:
             expansion.skipped += 1
 
 
+def _lies_below(folder: Path, pattern: str) -> bool:
+    """Whether a folder is below the part of a glob that is no pattern."""
+    parts = PurePath(pattern).parts[:-1]
+    root = Path(*takewhile(lambda part: not any(sign in part for sign in "*?["), parts))
+    return _key(folder) != _key(root) and _key(folder).startswith(os.path.join(_key(root), ""))  # noqa: PTH118 - slash
+
+
 def _search(folder: str, expansion: Expansion) -> None:
+    if _is_output(folder, expansion):
+        return
     before, skipped = len(expansion.files), expansion.skipped
     for path in _walk(folder, expansion):
         if is_picture(path):
@@ -70,8 +86,20 @@ def _walk(folder: str, expansion: Expansion) -> Iterator[str]:
         expansion.problems.append(f"{error.filename}: may not be searched ({error.strerror}): check its permissions")
 
     for parent, folders, names in os.walk(folder, onerror=report):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and not _is_output(os.path.join(parent, name), expansion)  # noqa: PTH118
+        )
         yield from (os.path.join(parent, name) for name in sorted(names))  # noqa: PTH118 - keeps the source as typed
+
+
+def _is_output(folder: str, expansion: Expansion) -> bool:
+    """Whether a folder is where the marked copies go, which is noted."""
+    if expansion.output is None or _key(Path(folder)) != _key(expansion.output):
+        return False
+    expansion.met_output = True
+    return True
 
 
 def is_picture(path: str) -> bool:
