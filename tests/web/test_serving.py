@@ -392,6 +392,19 @@ def test_killed_workers_come_back(kills: int, tiny_onnx: Path, grace_hopper: Pat
     assert sum(one.status == 200 for one in load.asked) > kills
 
 
+def test_a_service_whose_workers_cannot_start_ends(tmp_path: Path) -> None:
+    """One worker, so that its ends are too far apart to count as a loop by their time alone."""
+    settings = f"Settings(models=({str(tmp_path / 'gone.onnx')!r},))"
+    code = (
+        "from mien.web.serving import Address, serve; from mien.web.settings import Settings;"
+        f"serve({settings}, Address(port={free_port()}, workers=1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=START_S)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == serving.FAILED_STARTS
+    assert "no worker comes as far as to serve" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -400,7 +413,7 @@ def test_killed_workers_come_back(kills: int, tiny_onnx: Path, grace_hopper: Pat
         pytest.param(["--model", "no-such-model"], "no-such-model", id="unknown model"),
         pytest.param(["--detector", "none"], "centerface or yunet", id="no detector"),
         pytest.param(["--set", "rate_limit=40 a second"], "40 per second", id="no rate"),
-        pytest.param(["--set", "fast_side_px=16"], "32 or more", id="too small for the detector"),
+        pytest.param(["--set", "fast_side_px=16"], "from 32 to", id="too small for the detector"),
     ],
 )
 def test_refusals(

@@ -23,7 +23,7 @@ from flask import Flask
 from werkzeug.wrappers import Request
 from werkzeug.wsgi import FileWrapper
 
-from mien.web import stalls
+from mien.web import metrics, stalls
 from mien.web.bodies import Bodies, Body
 from mien.web.errors import REFUSED, Busy, Problem
 from mien.web.gate import Gate
@@ -155,6 +155,7 @@ class Edge:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch; Granian listens only after this."""
         self._watch = loop.create_task(stalls.bound(STALLED_S))
+        loop.call_soon(metrics.note_serving)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Finish what runs."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name; counts alone are written there
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own name; counts and names of processes are written there
+SERVED = "served_"  # and the number of a worker's process: a file without content
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0)
 
 
@@ -55,6 +56,17 @@ def sweep_dead_workers(folder: Path) -> None:
         pid = int(path.stem.rpartition("_")[2])
         if not _alive(pid):
             path.unlink(missing_ok=True)
+
+
+def note_serving() -> None:
+    """Leave word, where workers share a folder, that this one has begun to serve."""
+    if folder := os.environ.get(FOLDER):
+        Path(folder, f"{SERVED}{os.getpid()}").touch()
+
+
+def workers_that_served(folder: Path) -> set[int]:
+    """Numbers of the processes that called `note_serving`, also of those that have ended."""
+    return {int(path.name.removeprefix(SERVED)) for path in folder.glob(f"{SERVED}*")}
 
 
 def _alive(pid: int) -> bool:

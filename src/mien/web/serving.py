@@ -26,6 +26,7 @@ from mien.web.app import create_app
 from mien.web.edge import Edge
 from mien.web.settings import Settings
 
+LOG = logging.getLogger("_granian")  # of the process that watches the workers
 CONNECTIONS = (
     4096  # of a worker at a time, each a file: Granian raises that limit of the system; more wait in the kernel
 )
@@ -33,6 +34,7 @@ HEAD_MS = 10_000  # for the head of a request, from the connection or the last a
 HEAD_BYTES = 64 * 1024  # of that head at most; times the connections, it is the largest part of what strangers can fill
 GRACE_S = 30  # for what is in flight when the service is told to stop
 CRASHES, CRASH_WINDOW_S = 10, 10.0  # more exits of workers in that time mean a fault that starting again cannot heal
+FAILED_STARTS = 3  # times the workers, in a row and while none serves: the same, however slowly they end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,16 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._crashes: deque[float] = deque(maxlen=CRASHES)
+        self._failed_starts = 0
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
+        served = metrics.workers_that_served(Path(os.environ[metrics.FOLDER]))
+        self._failed_starts = 0 if served & {one.inner.pid for one in self.wrks} else self._failed_starts + len(workers)
+        if self._failed_starts >= FAILED_STARTS * self.workers:
+            LOG.error("no worker comes as far as to serve: ending")
+            self.interrupt_children = workers  # so the exit code is 1
+            self.signal_handler_interrupt()
+            return
         super()._respawn_workers(workers, *args, **kwargs)
         self._crashes.extend([time.monotonic()] * len(workers))
         if len(self._crashes) < CRASHES or self._crashes[-1] - self._crashes[0] > CRASH_WINDOW_S:
@@ -109,7 +119,7 @@ def serve(settings: Settings, address: Address) -> None:
         os.environ.update(settings.to_environment())
         os.environ[metrics.FOLDER] = folder
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or glibc keeps freed pictures in an arena a thread
-        logging.getLogger("_granian").setLevel(logging.WARNING)
+        LOG.setLevel(logging.WARNING)
         server = _Server(
             "mien.web.serving:app_from_environment",
             address=address.host,

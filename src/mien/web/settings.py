@@ -14,14 +14,14 @@ from mien.errors import ConfigError
 
 ENVIRONMENT = "MIEN_SERVE_SETTINGS"
 """Environment variable in which `mien serve` hands the settings to its worker processes, as JSON."""
-LEAST_SIDE_PX = 32  # that `mien.faces.detect.create` takes
-MOST: dict[str, float] = {
-    "threads": 256,  # ONNX Runtime starts them all, and hangs with 100,000
-    **dict.fromkeys(("max_request_bytes", "max_pixels", "max_images", "max_faces"), 2**31 - 1),
-    **dict.fromkeys(("max_running", "max_waiting"), 2**31 - 1),
-    **dict.fromkeys(("max_upload_s", "max_seconds", "max_wait_s"), 86_400),  # locks and timers take no infinity
+RANGES: dict[str, tuple[int, int]] = {
+    "threads": (0, 256),  # ONNX Runtime starts them all, and hangs with 100,000
+    "fast_side_px": (32, 2**31 - 1),  # as `mien.faces.detect.create` takes it
+    **dict.fromkeys(("max_request_bytes", "max_pixels", "max_images", "max_faces", "max_running"), (1, 2**31 - 1)),
+    **dict.fromkeys(("max_waiting", "trusted_proxies"), (0, 2**31 - 1)),
+    **dict.fromkeys(("max_upload_s", "max_seconds", "max_wait_s"), (0, 86_400)),  # locks and timers take no infinity
 }
-"""Setting -> the most that works; beyond it calls that read, wait or start threads fail in the worker."""
+"""Setting -> the least and the most that works; beyond them the worker ends, or fails where it reads or waits."""
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]+)?")
 DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")  # browsers leave it out of Origin
 
@@ -54,20 +54,12 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.models:
             raise ConfigError("models is empty: name one or more")
-        for name in ("max_request_bytes", "max_pixels", "max_images", "max_faces", "max_running"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        for name in ("threads", "max_waiting", "max_wait_s", "trusted_proxies"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must not be negative")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:  # nan is not either
+                raise ConfigError(f"{name} is {getattr(self, name)}: it must be from {least} to {most:,}")
         for name in ("max_seconds", "max_upload_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be positive")
-        if self.fast_side_px < LEAST_SIDE_PX:
-            raise ConfigError(f"fast_side_px is {self.fast_side_px}: it must be {LEAST_SIDE_PX} or more")
-        for name, most in MOST.items():
-            if not getattr(self, name) <= most:  # nan is not either
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be {most:,} or less")
+            if getattr(self, name) == 0:
+                raise ConfigError(f"{name} is 0: it must be more")
         if self.detector not in ("centerface", "yunet"):
             raise ConfigError(f"{self.detector!r} is no detector of the service: use centerface or yunet")
         _check_rate(self.rate_limit)
