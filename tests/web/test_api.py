@@ -127,6 +127,10 @@ PROBLEMS = [
     pytest.param("/api/v1/explain?face=-1", {"image": "PNG"}, 422, "invalid-parameter", id="negative face"),
     pytest.param("/api/v1/explain?label=bored", {"image": "PNG"}, 422, "invalid-parameter", id="unknown label"),
     pytest.param("/api/v1/explain?method=gradcam", {"image": "PNG"}, 422, "invalid-parameter", id="method of a run"),
+    pytest.param(
+        "/api/v1/analyze?detection=full&detection=bogus", {"image": "PNG"}, 422, "invalid-parameter", id="said twice"
+    ),
+    pytest.param("/api/v1/explain?model=a&model=a", {"image": "PNG"}, 422, "invalid-parameter", id="the same twice"),
     pytest.param("/api/v1/analyze?detecton=fast", {"image": "PNG"}, 422, "invalid-parameter", id="misspelt option"),
     pytest.param(
         "/api/v1/analyze", {"image": "PNG", "detection": "fast"}, 422, "invalid-parameter", id="option as field"
@@ -153,6 +157,24 @@ def test_problems_have_one_shape(
     assert problem["request_id"] == answer.headers["X-Request-ID"]
     assert problem["title"]
     assert problem["detail"]
+
+
+@pytest.mark.parametrize("call", ["analyze", "explain"])
+def test_a_text_in_place_of_a_file_is_told_of(client: FlaskClient, picture: Picture, call: str) -> None:
+    """curl -F image=photo.jpg, without its @."""
+    for data in ({"image": "photo.jpg"}, {"image": [*form(picture())["image"], "photo.jpg"]}):
+        answer = client.post(f"/api/v1/{call}", data=data, content_type="multipart/form-data")
+        problem = json.loads(answer.data)
+        assert (answer.status_code, problem["type"]) == (422, "urn:mien:problem:invalid-parameter")
+        assert problem["detail"].startswith("image: ")
+        assert "-F image=@photo.jpg" in problem["detail"]
+
+
+def test_a_repeated_option_is_named(client: FlaskClient, picture: Picture) -> None:
+    answer = client.post("/api/v1/analyze?detection=full&detection=fast", data=form(picture()))
+    assert json.loads(answer.data)["detail"] == "detection: given 2 times: give it once"
+    several = client.post("/api/v1/explain?face=0&face=1&label=sad&label=fear", data=form(picture()))
+    assert several.status_code == 200
 
 
 def test_the_bad_picture_is_named_and_hurts_nobody(client: FlaskClient, picture: Picture) -> None:

@@ -13,9 +13,9 @@ from mien.errors import ImageError
 from mien.results import Prediction
 from mien.web import schemas, service
 from mien.web.edge import ARRIVED
-from mien.web.errors import too_many_images, unreadable
+from mien.web.errors import Problem, too_many_images, unreadable
 from mien.web.state import State
-from mien.web.uploads import Upload, check_multipart
+from mien.web.uploads import Upload, check_files, check_multipart
 
 ANALYSIS = Tag(name="analysis", description="Faces and the expressions that they show.")
 OPERATIONS = Tag(name="operations", description="For those who run the service.")
@@ -174,11 +174,24 @@ def _note(**values: float) -> None:
 
 
 @blueprint.before_request
-def require_multipart() -> None:
-    """Of every server: `mien.web.edge` looks before a body is read.
+def check_form() -> None:
+    """Of every server: `mien.web.edge` looks at the kind before a body is read.
 
     Raises:
-        Problem: the body is not multipart/form-data.
+        Problem: the body is not multipart/form-data, or has a text where a picture belongs.
     """
     if request.method == "POST":
         check_multipart(request)
+        check_files(request)
+
+
+@blueprint.before_request
+def check_repeats() -> None:
+    """Refuse to choose between two values of an option, which flask-openapi3 does by forgetting the second.
+
+    Raises:
+        Problem: an option that takes one value came more than once.
+    """
+    for name, values in request.args.lists():
+        if name in schemas.SINGLE and len(values) > 1:
+            raise Problem(422, f"{name}: given {len(values)} times: give it once")

@@ -1,6 +1,6 @@
 """The API's types, for its OpenAPI document: what requests may say, and what answers hold."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,6 +67,12 @@ class ExplainQuery(AnalyzeQuery):
         [0], description="Faces to explain, counted from 0 in the order of the result.", max_length=16
     )
     label: list[str] = Field([], description="Labels to explain; all if absent.", max_length=16)
+
+
+SINGLE = frozenset(
+    name for name, field in ExplainQuery.model_fields.items() if get_origin(field.annotation) is not list
+)
+"""Options that a query may have once."""
 
 
 class ExplainForm(Strict):

@@ -59,6 +59,16 @@ def check_multipart(request: Request) -> None:
         raise Problem(415, f"send multipart/form-data with a field `image`, not {sent}")
 
 
+def check_files(request: Request) -> None:
+    """Refuse a text in the place of a picture, which the parser keeps apart from the files.
+
+    Raises:
+        Problem: the field `image` is no file, or one of several is none.
+    """
+    if "image" in request.form:
+        raise Problem(422, "image: a text came in place of a file: send the file, with curl as -F image=@photo.jpg")
+
+
 class Upload:
     """One picture of a request."""
 
