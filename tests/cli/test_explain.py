@@ -94,7 +94,7 @@ def test_files_hold_what_json_holds(explain: Explain, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(outputs[1].read_text())))
     assert len(rows) == 7 * 48 * 48
     row = rows[48 * 48 + 5 * 48 + 7]
-    assert (row["label"], row["row"], row["column"]) == ("disgust", "5", "7")
+    assert (row["face"], row["label"], row["row"], row["column"]) == ("1", "disgust", "5", "7")
     assert float(row["value"]) == pytest.approx(maps[1, 5, 7], abs=1e-4)
     with PIL.Image.open(outputs[3]) as picture:
         assert picture.width > 8 * 2 * 190
@@ -195,6 +195,15 @@ def test_no_face(tiny_onnx: Path, tmp_path: Path) -> None:
         pytest.param(["--patch", "60"], "tiny: patch_px is 60, not between 1 and the crop's 48", id="patch"),
         pytest.param(["--patch", "4", "--stride", "5"], "leave gaps", id="stride"),
         pytest.param(["--model", "nowhere.onnx"], "nowhere.onnx", id="model"),
+        pytest.param(
+            ["--grid", "labels", "--label", "sad"],
+            "--grid labels draws every emotion: leave out --label",
+            id="grid of labels and a label",
+        ),
+        pytest.param(["--grid", "methods", "--method", "cam"], "leave out --method", id="grid of methods and a method"),
+        pytest.param(["--method", "cam", "--patch", "3"], "--patch is for occlusion", id="patch of cam"),
+        pytest.param(["--method", "cam", "--stride", "3"], "--stride is for occlusion", id="stride of cam"),
+        pytest.param(["--seed", "0"], "--seed is for --check", id="seed without check"),
     ],
 )
 def test_bad_options(explain: Explain, options: list[str], message: str) -> None:
@@ -236,3 +245,27 @@ def test_a_large_jpeg_gets_the_answer_of_predict(mien_command: Run, grace_hopper
         key: face[key] for key in ("box_xyxy", "emotion", "confidence")
     }
     assert explained["probability"] == pytest.approx(face["probabilities"][explained["label"]], abs=1e-4)
+
+
+def test_faces_are_numbered_as_predict_numbers_them(
+    mien_command: Run, tiny_onnx: Path, grace_hopper: Path, tmp_path: Path
+) -> None:
+    """From 1 in tables, CSV and figures; in JSON it is the place in the list of faces, from 0."""
+    with PIL.Image.open(grace_hopper) as portrait:
+        two = PIL.Image.new("RGB", (2 * portrait.width, portrait.height))
+        two.paste(portrait)
+        two.paste(portrait, (portrait.width, 0))
+    two.save(tmp_path / "two.png")
+
+    def printed(verb: str, form: str) -> str:
+        options = ["--method", "cam", "--output", tmp_path / "two.svg"] if verb == "explain" else []
+        return str(mien_command(verb, tmp_path / "two.png", "--model", tiny_onnx, "--format", form, *options).out)
+
+    predicted = {row["face"] for row in csv.DictReader(io.StringIO(printed("predict", "csv")))}
+    explained = {row["face"] for row in csv.DictReader(io.StringIO(printed("explain", "csv")))}
+    assert predicted == explained == {"1", "2"}
+    faces = json.loads(printed("predict", "json"))[0]["faces"]
+    for entry in json.loads(printed("explain", "json")):
+        assert entry["box_xyxy"] == faces[entry["face"]]["box_xyxy"]
+    text = [node.text for node in ET.parse(tmp_path / "two.svg").iter() if node.tag.endswith("text")]
+    assert "two.png, face 2" in text

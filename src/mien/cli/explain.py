@@ -75,7 +75,10 @@ def command(  # noqa: PLR0913 - one parameter an option
         list[Path] | None,
         typer.Option("--output", "-o", help="Picture (.png, .svg) or maps (.json, .csv, .npy); repeatable."),
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", "-f", help="What to print on stdout.")] = Format.TABLE,
+    format_: Annotated[
+        Format,
+        typer.Option("--format", "-f", help="What to print on stdout; table and csv number faces from 1, json from 0."),
+    ] = Format.TABLE,
     grid: Annotated[
         Grid | None, typer.Option(help="methods: every method that a model allows; labels: every emotion.")
     ] = None,
@@ -88,7 +91,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     stride: Annotated[
         int | None, typer.Option(min=1, help="Step of the patch in pixels. (default: half a patch)")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random maps and shuffled weights of --check.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the random maps and shuffled weights of --check. (default: 0)")
+    ] = None,
 ) -> None:
     """Show where in each face the evidence for an emotion lies, as a picture and as data.
 
@@ -102,16 +107,30 @@ def command(  # noqa: PLR0913 - one parameter an option
     from mien.faces import detect
 
     methods = tuple(one.value for one in method or ()) or (tuple(Method) if grid is Grid.METHODS else ("occlusion",))
-    request = Request(methods=methods, patch_px=patch, stride_px=stride, check=check, seed=seed)
+    occludes = "occlusion" in methods
+    contradictions = (
+        (
+            grid is Grid.LABELS and "all" not in (label or ["all"]),
+            "--grid labels draws every emotion: leave out --label",
+        ),
+        (grid is Grid.METHODS and method, "--grid methods draws every method: leave out --method"),
+        (patch and not occludes, "--patch is for occlusion: add --method occlusion"),
+        (stride and not occludes, "--stride is for occlusion: add --method occlusion"),
+        (seed is not None and not check, "--seed is for --check: add that"),
+    )
+    for is_so, sentence in contradictions:
+        if is_so:
+            raise ConfigError(sentence)
+    request = Request(methods=methods, patch_px=patch, stride_px=stride, check=check, seed=seed or 0)
     finder = detect.create(detector.value)
-    models = [_load(name, finder, seed) for name in model or ["default"]]
-    wanted = ("all",) if grid is Grid.LABELS and not label else tuple(label or ())
+    models = [_load(name, finder, request.seed) for name in model or ["default"]]
+    wanted = ("all",) if grid is Grid.LABELS else tuple(label or ())
     explained, failures = _explain_all(images, models, wanted, request)
     for one in models:
         if check and one.cascade is None:
             needs = "it needs onnx (pip install 'mien[train]') and weights that are not int8"
             complain(f"{one.name}: no randomisation check: {needs}")
-    if grid is not Grid.METHODS or method:  # a grid of all methods shows what is missing, and that is no fault
+    if grid is not Grid.METHODS:  # a grid of all methods shows what is missing, and that is no fault
         failures += sorted({f"{entry.model}: {why}" for entry in explained for why in entry.missing.values()})
     for failure in failures:
         complain(failure)

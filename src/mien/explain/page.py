@@ -43,7 +43,7 @@ class Explained:
     """What one model says of one face, and why."""
 
     source: str
-    face: int  # number in its picture, the detector's surest is 0
+    face: int  # its place among those of its picture: the detector's surest is 0; tables count from 1
     box_xyxy: tuple[float, float, float, float]  # pixels of the whole upright picture
     model: str
     crop: NDArray[np.uint8]  # (H, W, 3) RGB that the network saw
@@ -82,12 +82,14 @@ def explanation_figure(explained: Sequence[Explained], *, by_label: bool = False
 
 
 def to_csv(explained: Sequence[Explained]) -> str:
-    """A line a pixel: source, face, model, method, label, row, column, value in [-1, 1], raw value in the unit."""
+    """A line a pixel: source, face (its number, from 1), model, method, label, row, column, value in [-1, 1], raw value
+    in the unit.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("source", "face", "model", "method", "label", "row", "column", "value", "raw"))
     for entry, heatmap in _heatmaps(explained):
-        about = (entry.source, entry.face, entry.model, heatmap.method, heatmap.label)
+        about = (entry.source, entry.face + 1, entry.model, heatmap.method, heatmap.label)
         for (row, column), value in np.ndenumerate(heatmap.values):
             writer.writerow((*about, row, column, f"{value:.4f}", f"{value * heatmap.scale:.6g}"))
     return table.getvalue()
@@ -118,7 +120,7 @@ def _heatmaps(explained: Sequence[Explained]) -> Iterator[tuple[Explained, Heatm
 
 def _original(entry: Explained) -> Panel:
     answer = f"{entry.model}: {entry.emotion} {percent(entry.confidence)}"
-    place = Path(entry.source).name + (f", face {entry.face}" if entry.face else "")
+    place = Path(entry.source).name + (f", face {entry.face + 1}" if entry.face else "")
     return original_panel(entry.crop, answer, place)
 
 
