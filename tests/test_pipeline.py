@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,12 @@ def test_pictures_share_one_call_and_keep_their_faces(
 
 def test_nothing_to_analyse(predictor: Predictor) -> None:
     assert Analyzer(predictor, Planted({})).analyze_many([]) == []
+
+
+@pytest.mark.parametrize("image", ["photo.png", b"photo", Path("photo.png")], ids=["str", "bytes", "Path"])
+def test_one_picture_is_no_list_of_pictures(predictor: Predictor, image: Any) -> None:
+    with pytest.raises(TypeError, match=r"pass a list of pictures, or use analyze\(\)"):
+        Analyzer(predictor, Planted({})).analyze_many(image)
 
 
 @pytest.mark.parametrize(("threshold", "uncertain"), [(0.0, False), (1.0, True)])

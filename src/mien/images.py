@@ -286,7 +286,9 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Any Pillow mode as RGB."""
     if picture.mode.startswith("I"):  # 16-bit grey: I;16, or I where the file does not say
         samples = np.asarray(picture).astype(np.int64)
-        if samples.min(initial=0) < 0 or samples.max(initial=0) > 0xFFFF:
+        # up to 255 they are hardly 16 bits, which would be all black; netpbm files say that they are
+        unclear = picture.mode == "I" and picture.format != "PPM" and samples.max(initial=0) <= 0xFF
+        if unclear or samples.min(initial=0) < 0 or samples.max(initial=0) > 0xFFFF:
             raise ImageError(f"{name}: 32-bit samples have no fixed white: convert it to 8 or 16 bits")
         return PIL.Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":

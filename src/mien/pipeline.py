@@ -59,7 +59,10 @@ class Analyzer:
 
         Raises:
             ImageError: one of the pictures cannot be read; use `Analyzer.read` first to tell which.
+            TypeError: `images` is one path or one file's bytes.
         """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError(f"images is one {type(images).__name__}: pass a list of pictures, or use analyze()")
         photos = [image if isinstance(image, Photo) else self.read(image) for image in images]
         seen = self.detector.detect([photo.image for photo in photos])
         crops = [self._crops_of(photo, faces) for photo, faces in zip(photos, seen, strict=True)]

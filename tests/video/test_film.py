@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from mien.errors import ConfigError, MissingExtraError, VideoError
@@ -196,6 +197,15 @@ def test_what_is_no_film(tmp_path: Path, content: bytes | None, message: str) ->
         path.write_bytes(content)
     with pytest.raises(VideoError, match=message):
         Film(str(path), SourceOptions())
+
+
+def test_an_animated_webp_is_not_called_damaged(tmp_path: Path) -> None:
+    first, second = (PIL.Image.new("RGB", (32, 32), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "anim.webp", save_all=True, append_images=[second])
+    with pytest.raises(VideoError, match=r"anim\.webp: an animated WebP, which FFmpeg here cannot decode"):
+        read(tmp_path / "anim.webp")
+    first.save(tmp_path / "anim.gif", save_all=True, append_images=[second])
+    assert len(read(tmp_path / "anim.gif")[0]) == 2
 
 
 def test_sound_alone_is_no_film(tmp_path: Path) -> None:

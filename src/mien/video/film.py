@@ -40,6 +40,13 @@ def without_password(address: str) -> str:
     return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
 
 
+def _is_animated_webp(path: Path) -> bool:
+    """By the file's header (WebP container specification, "Extended file format")."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:] and head[20] & 2)
+
+
 class Film(ClosedAfterUse):
     """A file or network stream.
 
@@ -111,6 +118,10 @@ class Film(ClosedAfterUse):
             if (index - 1) % self._options.every == 0:
                 taken += 1
                 yield Frame(self._upright(picture), time_s, index - 1)
+        if last_s == -np.inf and self.broken and not self._scheme and _is_animated_webp(Path(self._container.name)):
+            raise VideoError(
+                f"{self.info.name}: an animated WebP, which FFmpeg here cannot decode: save it as GIF or MP4"
+            )
         self._notice_early_end(last_s)
 
     def stop(self) -> None:
