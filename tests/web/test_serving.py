@@ -425,6 +425,7 @@ def test_refusals(
 ) -> None:
     model = [] if "--model" in options else ["--model", str(tiny_onnx)]
     monkeypatch.setattr(sys, "argv", ["mien", "serve", *options, *model])
+    monkeypatch.setattr(serving, "serve", lambda *_: pytest.fail("it serves"))  # and would not end
     monkeypatch.delenv("MIEN_SERVE_TOKEN", raising=False)
     with pytest.raises(SystemExit) as end:
         cli.main()
