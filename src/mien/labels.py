@@ -35,13 +35,16 @@ ALIASES = {
 
 
 def canonical(spelling: str, labels: Sequence[str] = FER7) -> str:
-    """The label of `labels` that a folder or column name means: "Anger" is "angry".
+    """The label of `labels` that a folder or column name means: "Anger" is "angry"; a label itself is that label.
 
     Raises:
         DataError: no label is spelt like that.
     """
-    name = spelling.strip().lower()
-    name = name if name in labels else ALIASES.get(name, name)
-    if name not in labels:
+    if spelling in labels:  # labels of one's own may differ in their capitals alone
+        return spelling
+    folded = {label.casefold(): label for label in labels}
+    name = spelling.strip().casefold()
+    name = name if name in folded else ALIASES.get(name, name)
+    if name not in folded:
         raise DataError(f"{spelling!r} is no known class: use one of {', '.join(labels)}")
-    return name
+    return folded[name]

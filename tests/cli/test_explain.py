@@ -1,8 +1,10 @@
 import csv
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from click.testing import Result
+from tests.tiny_model import tiny_spec, tiny_weights, write_tiny_model
 from typer.testing import CliRunner
 
 from mien.bundle import ModelSpec
@@ -211,6 +214,31 @@ def test_bad_options(explain: Explain, options: list[str], message: str) -> None
     assert result.exit_code != 0
     assert isinstance(result.exception, MienError)
     assert message in str(result.exception)
+
+
+def _labelled(path: Path, *labels: str) -> Path:
+    """The tiny model with labels of one's own, the rest of seven called after letters."""
+    named = (*labels, *"abcdefg"[len(labels) :])
+    return write_tiny_model(path, spec=replace(tiny_spec(tiny_weights()["classifier"]), name=path.stem, labels=named))
+
+
+@pytest.mark.parametrize("options", [[], ["--label", "CAT"], ["--label", "all"]], ids=["default", "asked for", "all"])
+def test_labels_with_capitals(explain: Explain, face_png: Path, tmp_path: Path, options: list[str]) -> None:
+    model = _labelled(tmp_path / "pets.onnx", "Cat", "Dog", "Emu", "Fox", "Gnu", "Hen", "Ibis")
+    command = ["explain", str(face_png), "--detector", "none", "--model", str(model), "--format", "json", *options]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.exception
+    explained = {entry["label"] for entry in json.loads(result.stdout)}
+    assert len(explained) == (7 if options[-1:] == ["all"] else 1)
+    assert explained <= {"Cat", "Dog", "Emu", "Fox", "Gnu", "Hen", "Ibis"}
+
+
+def test_models_of_other_labels(explain: Explain, tmp_path: Path) -> None:
+    other = _labelled(tmp_path / "pets.onnx", "Cat")
+    message = str(explain("--model", other).exception)
+    assert re.match(r"the models know different labels: tiny says \w+, which pets \(Cat, b, .*\) does not know", message)
+    assert "pets: 'happy' is no known class" in str(explain("--model", other, "--label", "happy").exception)
+    assert explain("--model", other, "--label", "all").exit_code == 0
 
 
 @pytest.mark.parametrize("options", [["--method", "magic"], ["--patch", "0"], ["--grid", "faces"]])

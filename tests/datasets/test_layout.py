@@ -2,7 +2,7 @@ import pytest
 
 from mien.datasets.layout import Item, list_items, skip_reason, usage_of
 from mien.errors import DataError
-from mien.labels import FER7
+from mien.labels import FER7, canonical
 
 
 @pytest.mark.parametrize(("path", "reason"), [
@@ -107,3 +107,16 @@ def test_unknown_class_is_named(paths: list[str]) -> None:
 def test_labels_of_ones_own_keep_their_capitals() -> None:
     items = list_items(["Cat/a.png", "dog/b.png"], "source", labels=("Cat", "dog")).items
     assert [item.label for item in items] == [0, 1]
+
+
+@pytest.mark.parametrize(("spelling", "labels", "expected"), [
+    pytest.param("Anger", FER7, "angry", id="alias"),
+    pytest.param(" SAD ", FER7, "sad", id="capitals and spaces"),
+    pytest.param("Other", ("Happy", "Other"), "Other", id="a label with a capital"),
+    pytest.param("other", ("Happy", "Other"), "Other", id="a label with a capital, spelt without"),
+    pytest.param("STRASSE", ("Straße", "Weg"), "Straße", id="casefolded"),
+    pytest.param("cat", ("Cat", "cat"), "cat", id="labels that differ in capitals alone"),
+    pytest.param("anger", ("Anger", "joy"), "Anger", id="a label that mien calls otherwise"),
+])  # fmt: skip
+def test_canonical(spelling: str, labels: tuple[str, ...], expected: str) -> None:
+    assert canonical(spelling, labels) == expected

@@ -14,7 +14,7 @@ from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption
 from mien.cli.progress import Bar
 from mien.cli.sources import expand
-from mien.errors import ConfigError, ImageError, require
+from mien.errors import ConfigError, DataError, ImageError, require
 from mien.labels import canonical
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _explain_picture(
     for number, answers in enumerate(zip(*faces_by_model, strict=True)):  # one detector: every model has the same faces
         asked = labels or (answers[0].emotion,)  # by the first model; the others explain the same
         for model, face in zip(models, answers, strict=True):
-            names = _labels(asked, model.analyzer.labels)
+            names = _labels(asked, model, models[0] if not labels else None)
             try:
                 findings, missing = study_face(
                     model.analyzer.predictor, face.crop, names, request, cascade=model.cascade
@@ -238,5 +238,15 @@ def _explain_picture(
     return explained
 
 
-def _labels(asked: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    return known if "all" in asked else tuple(dict.fromkeys(canonical(label, known) for label in asked))
+def _labels(asked: tuple[str, ...], model: _Model, said_by: _Model | None) -> tuple[str, ...]:
+    """The labels of `model` that are asked for, or that the model `said_by` gave as its answer."""
+    known = model.analyzer.labels
+    try:
+        return known if "all" in asked else tuple(dict.fromkeys(canonical(label, known) for label in asked))
+    except DataError as error:
+        if said_by is None:
+            raise DataError(f"{model.name}: {error}") from error
+        raise DataError(
+            f"the models know different labels: {said_by.name} says {asked[0]}, which {model.name} "
+            f"({', '.join(known)}) does not know: add --label all, or explain them one by one"
+        ) from error

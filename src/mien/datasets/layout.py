@@ -199,8 +199,6 @@ class _ClassFolders:
                     )
 
     def _label(self, folder: str) -> int | None:
-        if _last(folder) in self.labels:  # labels of one's own may have capitals
-            return self.labels.index(_last(folder))
         try:
             return self.labels.index(canonical(_last(folder), self.labels))
         except DataError:
