@@ -11,6 +11,7 @@ from torch import nn
 
 from mien import models
 from mien.bundle import ModelSpec
+from mien.errors import ModelError
 from mien.export import exporter
 from mien.labels import FER7
 from mien.models import pretrained
@@ -42,6 +43,16 @@ SIZES = {"baseline": 48, "vgg": 48, "lhc": 48, **SMALL}  # others pool globally,
 
 def test_the_table_is_complete() -> None:
     assert {name for name in PARAMETERS if ":" not in name} == set(models.names())
+
+
+@pytest.mark.parametrize(("option", "message"), [
+    ({"channels": 3}, "vgg-narrow: channels is for networks of timm: leave it out"),
+    ({"keras": True}, "vgg-narrow: keras is for other networks: leave it out"),
+    ({"dropout": -1.0}, "vgg-narrow: dropout"),
+])  # fmt: skip
+def test_options_that_a_network_has_not(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        models.create("vgg-narrow", **option)
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)

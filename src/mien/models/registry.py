@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Protocol
 
 from mien.errors import ModelError
@@ -15,6 +16,9 @@ GREY = InputSpec(mean=(0.5077,), std=(0.2551,))
 
 IMAGENET = InputSpec(channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """RGB with ImageNet's mean and deviation; give it the size of the network at hand by `dataclasses.replace`."""
+
+TIMM_OPTIONS = ("channels", "input_size")
+"""Options that only networks of timm have; the others have what their authors published."""
 
 
 class Builder(Protocol):
@@ -98,7 +102,10 @@ def create(name: str, num_classes: int = 7, **options: object) -> "nn.Module":
         ModelError: there is no such network, or it has no such option.
     """
     entry = info(name)
+    for option in options.keys() - signature(entry.build).parameters.keys():
+        those = "networks of timm" if option in TIMM_OPTIONS else "other networks"
+        raise ModelError(f"{name}: {option} is for {those}: leave it out")
     try:
         return entry.build(num_classes, **options)
-    except (TypeError, ValueError) as error:  # an option that is unknown, or out of range
+    except (TypeError, ValueError) as error:  # an option that is out of range
         raise ModelError(f"{name}: {error}") from error
