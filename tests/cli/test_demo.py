@@ -10,16 +10,16 @@ from mien.errors import ConfigError
 
 
 def test_leaves_picture_and_heatmap(tmp_path: Path, tiny_onnx: Path, grace_hopper: Path) -> None:
-    result = CliRunner().invoke(app, ["demo", "--model", str(tiny_onnx), "--output", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["demo", "--model", str(tiny_onnx), "--output", str(out := tmp_path / "my demo")])
     assert result.exit_code == 0, result.output
-    photo = tmp_path / "out" / "grace_hopper.jpg"
+    photo = out / "grace_hopper.jpg"
     assert photo.read_bytes() == grace_hopper.read_bytes()
-    with Image.open(tmp_path / "out" / "annotated" / "grace_hopper.jpg") as annotated, Image.open(photo) as original:
+    with Image.open(out / "annotated" / "grace_hopper.jpg") as annotated, Image.open(photo) as original:
         assert annotated.size == original.size
         assert annotated.tobytes() != original.tobytes()
-    with Image.open(tmp_path / "out" / "heatmap.png") as heatmap:
+    with Image.open(out / "heatmap.png") as heatmap:
         assert min(heatmap.size) > 300
-    assert f"$ mien predict {photo} --output" in result.stderr
+    assert f"$ mien predict '{photo}' --output" in result.stderr
     assert "emotion" in result.stdout
 
 

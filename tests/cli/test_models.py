@@ -124,6 +124,13 @@ def test_info(mien_command: Run, cached: Path) -> None:
     assert "Apache-2.0" in mien_command("models", "info", "mine").out
 
 
+def test_info_of_a_run_says_what_to_do(mien_command: Run, tmp_path: Path) -> None:
+    (folder := tmp_path / "run one").mkdir()
+    run = mien_command("models", "info", folder)
+    assert run.code == 2
+    assert f"{folder}: is a folder: make a model of a run with `mien export '{folder}' model.onnx`" in run.err
+
+
 def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
     (run,) = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]

@@ -1,5 +1,6 @@
 """`mien demo`: predict and explain on a real portrait, to see that an installation works."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +25,9 @@ def command(
 
     photo = _copied(image or portrait(), output)
     annotated, heatmap = output / "annotated", output / "heatmap.png"
-    typer.echo(f"$ mien predict {photo} --output {annotated}", err=True)
+    typer.echo(f"$ {shlex.join(['mien', 'predict', str(photo), '--output', str(annotated)])}", err=True)
     predict.command([str(photo)], output=annotated, model=model)
-    typer.echo(f"\n$ mien explain {photo} --output {heatmap}", err=True)
+    typer.echo(f"\n$ {shlex.join(['mien', 'explain', str(photo), '--output', str(heatmap)])}", err=True)
     explain.command([str(photo)], model=[model], output=[heatmap])
     typer.echo(f"\nSee {annotated / photo.name} and {heatmap}", err=True)
 

@@ -1,6 +1,7 @@
 """`mien models`: the models and detectors at hand, and the networks that can be trained."""
 
 import json
+import shlex
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,6 +146,9 @@ def _describe(name: str, path: Path, *, where: str) -> dict[str, Any]:
     from mien import bundle, hub
     from mien.runtime.predictor import Predictor
 
+    if path.is_dir():
+        export = shlex.join(["mien", "export", str(path), "model.onnx"])
+        raise ModelError(f"{path}: is a folder: make a model of a run with `{export}` and ask about that")
     entry: dict[str, Any] = {"name": name, "kind": _kind(name), "where": where, "file": str(path)}
     entry |= {"bytes": path.stat().st_size, "sha256": hub.sha256_of(path)}
     if entry["kind"] == "detector":

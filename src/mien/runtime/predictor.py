@@ -1,6 +1,7 @@
 """Face crops to calibrated probabilities: one `.onnx` file, its specification read from inside it."""
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,7 +126,8 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such model file: check the path, or see `mien models` for names") from error
     except IsADirectoryError as error:
-        raise ModelError(f"{path}: is a folder: make a model of a run with `mien export {path} model.onnx`") from error
+        export = shlex.join(["mien", "export", str(path), "model.onnx"])
+        raise ModelError(f"{path}: is a folder: make a model of a run with `{export}`") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}): check the path and its permissions") from error
 
