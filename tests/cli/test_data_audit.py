@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.command import Outcome
+from tests.datasets.conftest import png, write_tree
 
 from mien.datasets import packed
-from mien.datasets.packed import Dataset
+from mien.datasets.packed import Dataset, Split
 
 Mien = Callable[..., Outcome]
 
@@ -184,3 +185,16 @@ def test_faults_are_sentences(
     done = mien_command("data", "audit", faulty, "--output", tmp_path / "out", *options)
     assert (done.code, match in done.err) == (2, True), done.err
     assert done.err.count("\n") == 1
+
+
+def test_damaged_pictures_of_a_folder_are_listed(mien_command: Mien, cartoon_faces: Split, tmp_path: Path) -> None:
+    files = {f"{label}/{n}.png": png(cartoon_faces.images[n + 4 * ("b" in label)]) for label in "ab" for n in range(4)}
+    root = write_tree(tmp_path / "faces", {**files, "a/<bad>.png": b"junk", "b/cut.png": files["b/0.png"][:300]})
+    done = mien_command("data", "audit", root, "--output", tmp_path / "audit")
+    assert done.code == 1
+    named = [line.removeprefix("unreadable: ") for line in done.err.splitlines() if line.startswith("unreadable: ")]
+    assert [line.partition(": ")[0] for line in named] == [str(root / "a/<bad>.png"), str(root / "b/cut.png")]
+    assert json.loads((tmp_path / "audit/audit.json").read_text())["unreadable"] == named
+    page = (tmp_path / "audit/index.html").read_text()
+    assert "a/&lt;bad&gt;.png: no picture" in page
+    assert "Nothing was found" not in page

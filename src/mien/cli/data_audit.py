@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli.messages import complain
+from mien.cli.messages import Unreadable, complain
 from mien.cli.options import Format, FormatOption
 from mien.cli.progress import Bar
 
@@ -78,7 +78,10 @@ def audit(  # noqa: PLR0913 - one parameter an option
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Find copies, leaks between splits, contradictory labels, images without a face, and likely label errors."""
+    """Find copies, leaks between splits, contradictory labels, images without a face, and likely label errors.
+
+    Unreadable images of a folder are named, listed in the report, and make the exit code 1.
+    """
     from mien.datasets.audit import output as files
     from mien.datasets.audit import page, run
     from mien.datasets.audit.findings import check_problems
@@ -86,6 +89,8 @@ def audit(  # noqa: PLR0913 - one parameter an option
 
     check_problems(also or ())
     pool = open_pool(data, with_test=with_test)
+    unreadable = Unreadable(output / "audit.json")
+    unreadable(pool.dataset)
     if with_test and "test" not in pool.splits:
         complain(f"{data} has no test images: --with-test changed nothing")
     about: dict[str, Any] = {"source": data.resolve().name}
@@ -118,6 +123,7 @@ def audit(  # noqa: PLR0913 - one parameter an option
     else:
         _print_table(found)
     typer.echo(f"wrote {output / 'index.html'}", err=True)
+    unreadable.end()
 
 
 def _folds(pool: "Pool", folds: int, seed: int) -> "NDArray[np.int64]":

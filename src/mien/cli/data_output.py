@@ -19,11 +19,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from mien.cli.messages import name_unreadable
+
 if TYPE_CHECKING:
     from mien.datasets.prepare import PrepareReport
 
 UPDATE_EVERY = 64  # images; the bar is redrawn ten times a second anyway
-NAMED_FAULTS = 20  # unreadable images named on the terminal; all of them are in the provenance
 
 
 @contextmanager
@@ -72,10 +73,7 @@ def print_report(report: "PrepareReport", out: Path) -> None:
     Console().print(counts_table(report.counts))
     for reason, number in report.skipped.items():
         typer.echo(f"skipped {number:,} x {reason}", err=True)
-    for fault in report.unreadable[:NAMED_FAULTS]:
-        typer.echo(f"unreadable: {fault}", err=True)
-    if (more := len(report.unreadable) - NAMED_FAULTS) > 0:
-        typer.echo(f"unreadable: {more:,} more, all named in the provenance in {out}", err=True)
+    name_unreadable(report.unreadable, listed_in=f"the provenance in {out}")
     for split, files in report.empty_splits().items():
         typer.echo(f"the {split} split is empty: it would need {files}", err=True)
     if (without := report.without_face()) is not None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.messages import Unreadable
+
 
 def preview(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Prepared data set, or a folder of class sub-folders.")],
@@ -32,7 +34,10 @@ def preview(
     chosen = transfer.settle(start.resolve_recipe(order))
     spec = transfer.input_spec(chosen)
     dataset = start.load_data(data, spec.size_hw, seed=chosen.seed)
+    unreadable = Unreadable("the report of `mien data audit`")
+    unreadable(dataset)
     plain = override(chosen, {"ferplus": "none"}, source="preview")  # pictures need no votes
     train = placed.place(dataset.split("train"), dataset.labels, plain, torch.device("cpu"))
     pictures.contact_sheet(chosen, train, spec, faces=faces).save(out)
     typer.echo(out)
+    unreadable.end()

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.messages import Unreadable
 from mien.cli.options import ExcludeOption
 
 
@@ -56,6 +57,8 @@ def command(  # noqa: PLR0913 - one parameter an option
         resume=resume,
         device=device,
     )
-    summary = starts.train(order, watch=watch, tensorboard=tensorboard)
+    unreadable = Unreadable(output / "recipe.json")
+    summary = starts.train(order, watch=watch, tensorboard=tensorboard, loaded=unreadable)
     if summary is not None:  # only rank 0 speaks
         typer.echo(summary)
+    unreadable.end()

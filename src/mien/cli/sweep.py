@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.messages import Unreadable
 from mien.cli.options import ExcludeOption, Format, FormatOption
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ def command(  # noqa: PLR0913 - one parameter an option
     order = start.Order(
         recipe=recipe, settings=parse_settings(settings or ()), data=data, output=output, exclude=exclude, device=device
     )
-    done = sweep.sweep(order, sweep.parse_grid(grid), seeds=seeds, watch=_watch)
+    unreadable = Unreadable("recipe.json of each trial")
+    done = sweep.sweep(order, sweep.parse_grid(grid), seeds=seeds, watch=_watch, loaded=unreadable)
     if format_ is Format.JSON:
         typer.echo(json.dumps(done.to_dict(), indent=1))
     else:
         _print_table(done)
     typer.echo(f"wrote {output / 'sweep.json'}", err=True)
+    unreadable.end()
 
 
 def _watch(title: str, epochs: int) -> "Terminal":

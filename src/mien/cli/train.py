@@ -1,10 +1,12 @@
 """`mien train`: a recipe and a data set in, a run folder out."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mien.cli.messages import Unreadable
 from mien.cli.options import ExcludeOption
 
 
@@ -22,7 +24,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     watch: Annotated[bool, typer.Option("--watch", help="Show the curves in the terminal.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files into the run.")] = False,
 ) -> None:
-    """Train a network; by torchrun on several GPUs."""
+    """Train a network; by torchrun on several GPUs.
+
+    Unreadable images of a folder are named, left out, and make the exit code 1.
+    """
     from mien.errors import require
 
     require("torch", "train")
@@ -44,7 +49,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
         resume=resume,
         device=device,
     )
-    summary = starts.train(order, watch=watch, tensorboard=tensorboard)
+    unreadable = Unreadable(output / "recipe.json")
+    summary = starts.train(order, watch=watch, tensorboard=tensorboard, loaded=unreadable)
     if summary is not None:  # only rank 0 speaks
         typer.echo(summary)
-        typer.echo(f"mien: to predict and serve with it: mien export {output} model.onnx --data {data}", err=True)
+        export = shlex.join(["mien", "export", str(output), "model.onnx", "--data", str(data)])
+        typer.echo(f"mien: to predict and serve with it: {export}", err=True)
+    unreadable.end()

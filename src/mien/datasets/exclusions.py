@@ -74,7 +74,7 @@ def without(dataset: Dataset, path: Path, *, root: Path | None = None) -> Datase
     refuse(strange | {name for split, name in listed.of_split if split in known and name not in known[split]}, path)
     splits = {name: split.drop(listed.of(name)) for name, split in dataset.splits.items()}
     left_out = sum(len(split) - len(splits[name]) for name, split in dataset.splits.items())
-    return Dataset(dataset.labels, splits, {**dataset.provenance, "excluded": left_out})
+    return replace(dataset, splits=splits, provenance={**dataset.provenance, "excluded": left_out})
 
 
 def refuse(strange: Collection[str], path: Path) -> None:

@@ -138,7 +138,7 @@ def pack_class_folder(
     """Read a folder of classes into train and validation splits of grey images, resized to `size_hw`.
 
     A folder that holds `train` and other splits, each of classes, keeps them; those outside `only` are never opened.
-    Where it has no `validation`, a part of its training images validates. The provenance names the unreadable images,
+    Where it has no `validation`, a part of its training images validates. The data set names the unreadable images,
     which are left out.
 
     Raises:
@@ -157,7 +157,7 @@ def pack_class_folder(
         splits["train"] = whole.take(np.flatnonzero(~validates))
         splits["validation"] = whole.take(np.flatnonzero(validates))
         provenance = {"validation_ratio": validation_ratio, "seed": seed, **provenance}
-    return Dataset(tuple(labels), splits, provenance)
+    return Dataset(tuple(labels), splits, provenance, tuple(provenance["unreadable"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ DATA/<split>/sources.json   N numbers: which source of the provenance each image
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,7 @@ class Dataset:
     labels: tuple[str, ...]
     splits: Mapping[str, Split]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: tuple[str, ...] = ()  # "path: fault" of what was left out just now; a prepared data set has none
 
     def split(self, name: str) -> Split:
         """The split called `name`.
@@ -180,7 +182,8 @@ def load(root: Path, *, only: tuple[str, ...] = SPLITS) -> Dataset:
     try:
         about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"{root} is no prepared data set: make one with `mien data prepare SRC {root}`") from error
+        prepare = shlex.join(["mien", "data", "prepare", "SRC", str(root)])
+        raise DataError(f"{root} is no prepared data set: make one with `{prepare}`") from error
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise DataError(f"{root} has format {found}, this mien reads {FORMAT}: prepare it again")

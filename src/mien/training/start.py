@@ -1,7 +1,7 @@
 """From what a user orders to a finished run: recipe, data, start, device, reporters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from mien.training.run import Job
 FINETUNE_STEPS = 600  # of the finetune recipe: what a new last layer and a little more of the network need
 FINETUNE_EPOCHS = (2, 60)  # at least, for large sets; at most, for small ones
 
+Loaded = Callable[[Dataset], None]
+"""Called with the data set once it is read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -39,15 +42,17 @@ class Order:
     device: str = "auto"
 
 
-def train(order: Order, *, watch: bool = False, tensorboard: bool = False) -> str | None:
+def train(order: Order, *, watch: bool = False, tensorboard: bool = False, loaded: Loaded | None = None) -> str | None:
     """Train as ordered; a sentence about the result on rank 0, None on others.
+
+    `loaded` is told of the data set on rank 0, before training.
 
     Raises:
         MienError: the order cannot be carried out, or training fails.
     """
     world = distributed.join(order.device)
     try:
-        engine = prepare(order, world)
+        engine = prepare(order, world, loaded=loaded)
         if world.writes:
             terminal = Terminal(engine.recipe.epochs, watch=watch)
             several: list[Reporter] = [terminal]
@@ -63,11 +68,13 @@ def train(order: Order, *, watch: bool = False, tensorboard: bool = False) -> st
         distributed.leave()
 
 
-def prepare(order: Order, world: World) -> Engine:
-    """The engine that carries out `order`."""
+def prepare(order: Order, world: World, *, loaded: Loaded | None = None) -> Engine:
+    """The engine that carries out `order`; `loaded` as in `train`."""
     start = run.load_start(order.start) if order.start else None
     recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
     dataset = load_data(order.data, input_size(recipe, start), seed=recipe.seed)
+    if loaded is not None and world.writes:
+        loaded(dataset)
     if order.exclude is not None:
         dataset = exclusions.without(dataset, order.exclude, root=order.data)
     if start is not None and not order.recipe:

@@ -116,11 +116,13 @@ def combinations(grid: Grid) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def sweep(order: Order, grid: Grid, *, seeds: int = 3, watch: Watch | None = None) -> Sweep:
+def sweep(
+    order: Order, grid: Grid, *, seeds: int = 3, watch: Watch | None = None, loaded: start.Loaded | None = None
+) -> Sweep:
     """Run every combination with every seed below `order.output`, and write sweep.json and sweep.csv there.
 
     Finished trials of an earlier call are kept, a killed one goes on where it was. The seeds are the recipe's own
-    and those that follow. The test split is not opened.
+    and those that follow. The test split is not opened. `loaded` is told of the data set at each size.
 
     Raises:
         ConfigError: the grid has an unknown setting or a wrong value; nothing has been trained then. Or a folder
@@ -143,6 +145,8 @@ def sweep(order: Order, grid: Grid, *, seeds: int = 3, watch: Watch | None = Non
             size_hw = start.input_size(recipe, None)
             if size_hw not in sets:
                 sets[size_hw] = _data(order, size_hw, seed=base.seed)
+                if loaded is not None:
+                    loaded(sets[size_hw])
             job = run.Job(recipe, sets[size_hw], order.output / _folder(settings) / f"seed-{recipe.seed}")
             title = f"trial {number + 1} of {len(plans)}: {_folder(settings)}, seed {recipe.seed}"
             trials.append(_trial(job, settings, world, watch=watch, title=title))

@@ -94,6 +94,7 @@ class Audit:
         return {
             "images": dict(Counter(pool.splits)),
             "labels": list(pool.labels),
+            "unreadable": list(pool.dataset.unreadable),
             **self.about,
             "problems": {
                 str(problem): {

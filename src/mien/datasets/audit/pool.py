@@ -1,7 +1,7 @@
 """The images under audit, whichever split they are of, under one numbering."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -124,7 +124,7 @@ def open_pool(root: Path, *, with_test: bool = False, size_hw: tuple[int, int] =
     splits = {name: dataset.splits[name] for name in (*SPLITS, WHOLE) if len(dataset.splits.get(name, ()))}
     if not splits:
         raise DataError(f"{root} has no images to audit")
-    return Pool(Dataset(dataset.labels, splits, dataset.provenance))
+    return Pool(replace(dataset, splits=splits))
 
 
 def _has_train(root: Path) -> bool:
@@ -140,4 +140,4 @@ def _joined(dataset: Dataset, name: str) -> Dataset:
     )
     order = np.array(sorted(range(len(names)), key=lambda i: (whole.labels[i], names[i])), np.int64)
     others = {split: images for split, images in dataset.splits.items() if split not in AUDITED}
-    return Dataset(dataset.labels, {name: whole.take(order), **others}, dataset.provenance)
+    return replace(dataset, splits={name: whole.take(order), **others})
