@@ -173,3 +173,10 @@ def test_label_text_is_readable(label: str) -> None:
     """WCAG asks for 4.5 at this size."""
     assert contrast(COLOURS[label], _ink_on(COLOURS[label])) >= 4.5
     assert _ink_on(COLOURS[label]) in (DARK, LIGHT)
+
+
+def test_letters_beyond_english_are_not_all_the_same_box() -> None:
+    picture = np.full((300, 500, 3), 90, np.uint8)
+    labels = ("heiß", "heiü", "hei表")
+    marked = [annotate(picture, [face((50, 60, 200, 260), label, labels=(label, "-"))]) for label in labels]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(marked, 2))

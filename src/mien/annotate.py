@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +10,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import NDArray
 
-from mien.errors import ImageError
+from mien.fonts import lettering
 from mien.results import Face, Image
 
 Rect: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom are outside
@@ -81,18 +80,18 @@ def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
 
 def _draw_marks(picture: PIL.Image.Image, marks: Sequence[Mark], font_px: int) -> None:
     boxes = [_rect(mark.box_xyxy, picture.size) for mark in marks]
-    font = _font(font_px)
-    places = place_labels(boxes, [_label_wh(mark.text, font) for mark in marks], picture.size)
+    texts = [lettering(mark.text, font_px) for mark in marks]
+    places = place_labels(boxes, [_label_wh(text, font) for text, font in texts], picture.size)
     draw = PIL.ImageDraw.Draw(picture)
-    line_px = max(2, round(font.size / 7))
+    line_px = max(2, round(font_px / 7))
     for mark, box, place in zip(marks, boxes, places, strict=True):
         if place is not None and not _touches(place, box):
             _draw_leader(draw, place, box, mark.colour, line_px)
     for mark, box in zip(marks, boxes, strict=True):
         _draw_box(draw, box, mark.colour, line_px, dashed=mark.dashed)
-    for mark, place in zip(marks, places, strict=True):
+    for mark, place, (text, font) in zip(marks, places, texts, strict=True):
         if place is not None:
-            _draw_label(draw, place, mark.text, font, mark.colour)
+            _draw_label(draw, place, text, font, mark.colour)
 
 
 def label_text(face: Face, *, number: int | None = None) -> str:
@@ -203,14 +202,6 @@ def _rect(box_xyxy: NDArray[np.float32], picture_wh: tuple[int, int]) -> Rect:
     left, top, right, bottom = (round(float(value)) for value in box_xyxy)
     left, top = (min(max(0, start), side - 1) for start, side in zip((left, top), picture_wh, strict=True))
     return left, top, max(left + 1, min(picture_wh[0], right)), max(top + 1, min(picture_wh[1], bottom))
-
-
-@lru_cache(maxsize=32)
-def _font(size_px: int) -> PIL.ImageFont.FreeTypeFont:
-    font = PIL.ImageFont.load_default(size_px)  # Aileron, inside Pillow
-    if not isinstance(font, PIL.ImageFont.FreeTypeFont):
-        raise ImageError("this Pillow has no FreeType, so it cannot write labels: pip install --force-reinstall pillow")
-    return font
 
 
 def _font_px(boxes: Sequence[Rect], picture_wh: tuple[int, int]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mien.datasets import exclusions, packed
-from mien.datasets.audit import copies, label_errors, output, page, pictures, votes
+from mien.datasets.audit import copies, label_errors, output, page, pictures, sheets, votes
 from mien.datasets.audit.findings import Audit, Problem
 from mien.datasets.audit.pool import Pool, open_pool
 from mien.datasets.audit.run import audit
@@ -348,3 +348,11 @@ def test_the_whole_of_fer2013(fer2013_packed: Path) -> None:
     assert audit(pool).summary()["problems"]["conflict"]["groups"] == 57
     same, split = copies.identities(pool), np.array(pool.splits)
     assert np.isin(same[split == "test"], same[split == "train"]).sum() == 288
+
+
+def test_letters_beyond_english_are_not_all_the_same_box(cartoon_faces: Split) -> None:
+    def drawn(letter: str) -> bytes:
+        face = sheets.Shown(cartoon_faces.images[0], f"hei{letter}", "train", "x.png")
+        return sheets.draw(sheets.Sheet(Problem.CONFLICT, (sheets.Group((face,)),), 1)).tobytes()
+
+    assert len({drawn(letter) for letter in "ßü表"}) == 3

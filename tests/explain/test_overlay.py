@@ -113,6 +113,11 @@ def test_panel_says_label_probability_and_scale() -> None:
     assert sorted(texts(canvas)) == sorted([*expected, "happy 93 %"])
 
 
+def test_letters_beyond_english_are_not_all_the_same_box() -> None:
+    drawn = [figure([[original_panel(FACE, f"hei{letter}", "x.jpg")]]).png().tobytes() for letter in "ßü表"]
+    assert len(set(drawn)) == 3
+
+
 def test_scale_of_an_unsigned_map_starts_at_zero() -> None:
     canvas = figure([[heatmap_panel(FACE, half("saliency", scale=0.0123))]])
     assert {"0", "0.012"} <= set(texts(canvas))

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +11,9 @@ from typing import Protocol
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 from numpy.typing import NDArray
 
+from mien import fonts
 from mien.errors import ConfigError
 
 INK = "#1c1c1c"
@@ -102,8 +101,8 @@ class Canvas:
             else:
                 anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
                 xy_text = (shape.x * scale, shape.y * scale)
-                text = shape.text.replace("−", "-")  # Pillow's font has no minus sign
-                draw.text(xy_text, text, shape.colour, _font(shape.size * scale), anchor)
+                text, font = fonts.lettering(shape.text, shape.size * scale)
+                draw.text(xy_text, text, shape.colour, font, anchor)
         return image.reduce(OVERSAMPLE)
 
     def svg(self) -> str:
@@ -156,7 +155,7 @@ def figure(rows: Sequence[Sequence[Cell]], *, title: str = "") -> Canvas:
 
 def text_width(text: str, size: float) -> float:
     """Width of one line in page units, in the PNG's font."""
-    return float(_font(size * 4).getlength(text)) / 4  # measured large: hinting rounds small sizes
+    return fonts.text_width(text, size * 4) / 4  # measured large: hinting rounds small sizes
 
 
 def fit(text: str, width: float, size: float) -> str:
@@ -182,11 +181,6 @@ def wrap(text: str, width: float, size: float) -> list[str]:
         else:
             lines.append(fit(word, width, size))
     return lines
-
-
-@lru_cache(maxsize=32)
-def _font(size: float) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
-    return PIL.ImageFont.load_default(size)
 
 
 def _dashes(points: tuple[Point, ...], dash: float) -> list[list[Point]]:

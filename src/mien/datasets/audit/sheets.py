@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 from numpy.typing import NDArray
 
+from mien import fonts
 from mien.datasets.audit.findings import Audit, Finding, Problem
 
 SHOWN = 48  # groups or images of a problem; all of them are in findings.csv
@@ -144,18 +144,17 @@ def _draw_group(image: PIL.Image.Image, pen: PIL.ImageDraw.ImageDraw, group: Gro
 
 
 def _text(pen: PIL.ImageDraw.ImageDraw, xy: tuple[int, int], text: str, colour: str, width: int) -> None:
-    font = PIL.ImageFont.load_default(TEXT_PX)
-    while len(text) > 1 and pen.textlength(text, font) > width:
+    while len(text) > 1 and fonts.text_width(text, TEXT_PX) > width:
         text = text[:-2] + "…"
-    pen.text(xy, text, colour, font, anchor="ls")
+    shown, font = fonts.lettering(text, TEXT_PX)
+    pen.text(xy, shown, colour, font, anchor="ls")
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    font = PIL.ImageFont.load_default(TEXT_PX)
     found: list[str] = []
     for word in text.split():
         longer = f"{found[-1]} {word}" if found else word
-        if found and font.getlength(longer) <= width:
+        if found and fonts.text_width(longer, TEXT_PX) <= width:
             found[-1] = longer
         else:
             found.append(word)
