@@ -212,6 +212,14 @@ def test_labels_of_figures_do_not_overlap(subjects: Subjects, history: History, 
             assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
+def test_marks_on_the_edge_are_whole(subjects: Subjects) -> None:
+    """A model that confuses a pair of classes never has its mark at 0, on the axis."""
+    pairs = confused_pairs([one.evaluation for one in subjects])
+    (axes,) = figures.confused_figure(pairs, ["weak", "strong"]).axes
+    marks = [line for line in axes.lines if line.get_label() in ("weak", "strong")]
+    assert [line.get_clip_on() for line in marks] == [False, False]
+
+
 def ticks_of(figure: Any) -> list[Any]:
     """Tick labels of the y axes that are inside them: matplotlib keeps more, and hides them."""
     found = []

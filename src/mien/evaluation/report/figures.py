@@ -165,7 +165,10 @@ def confused_figure(pairs: Sequence[ConfusedPair], names: Sequence[str]) -> "Fig
     for number, name in enumerate(names):
         colour, _, marker = style(number)
         totals = [pair.totals[number] for pair in shown]
-        axes.plot(totals, places, marker, color=colour, markersize=7, label=_short(name), zorder=2 + number)
+        # not clipped: a mark at 0 stands on the edge
+        axes.plot(
+            totals, places, marker, color=colour, markersize=7, label=_short(name), zorder=2 + number, clip_on=False
+        )
     axes.set_yticks(places, [" – ".join(pair.labels) for pair in shown])
     for tick, pair in zip(axes.get_yticklabels(), shown, strict=True):
         tick.set_fontweight("bold" if pair.named else "normal")
