@@ -12,6 +12,7 @@ from mien.bundle import ModelSpec
 from mien.faces import align, detect, quality
 from mien.faces.detections import Detections, Detector
 from mien.images import DEFAULT_LIMITS, Limits, Photo, Source, read_photo, source_name
+from mien.preprocess import crop_box
 from mien.results import Face, Image, Prediction
 from mien.runtime import providers
 from mien.runtime.predictor import Predictor
@@ -100,7 +101,7 @@ class Analyzer:
         size_hw = self.spec.input.size_hw
         if found.landmarks is not None:
             return align.align_crops(image, found.landmarks, self.spec.landmarks, size_hw)
-        crops = [align.crop_box(image, box_xyxy, size_hw) for box_xyxy in found.boxes_xyxy]
+        crops = [crop_box(image, box_xyxy, size_hw) for box_xyxy in found.boxes_xyxy]
         return np.stack(crops) if crops else np.empty((0, *size_hw, 3), np.uint8)
 
     def _crops_of(self, photo: Photo, seen: Detections) -> NDArray[np.uint8]:

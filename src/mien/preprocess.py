@@ -1,4 +1,4 @@
-"""Face crops to network input, in NumPy: the same function serves and checks training."""
+"""Faces to crops and crops to network input, in NumPy: the same functions serve and train."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_OVERSAMPLING = 64  # of the crop, each way: with a 48 px crop enough for a face of 3,000 px
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, what PIL's convert("L") and OpenCV use
 
 
@@ -39,6 +40,49 @@ class InputSpec:
             raise ValueError(f"mean and std need {self.channels} values, not {len(self.mean)} and {len(self.std)}")
         if min(self.size_hw) < 1 or min(self.std) <= 0:
             raise ValueError(f"size_hw {self.size_hw} and std {self.std} must be positive")
+
+
+def fit(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """A whole picture `(H, W)` or `(H, W, 3)` as a crop `(h, w, ..)`: what trains is cut as what is served."""
+    height, width = image.shape[:2]
+    return crop_box(image, np.array([0, 0, width, height], np.float32), size_hw)
+
+
+def crop_box(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """The box grown around its centre to the crop's proportions, as an `(h, w, 3)` crop: for faces without landmarks.
+
+    Of an `(H, W)` grey picture the crop is `(h, w)`. What lies outside the picture repeats its edge.
+
+    Raises:
+        ValueError: the box is not `(4,)` or has no area.
+    """
+    if np.shape(box_xyxy) != (4,):
+        raise ValueError(f"box_xyxy has shape {np.shape(box_xyxy)}, not (4,)")
+    left, top, right, bottom = (float(value) for value in box_xyxy)
+    if not (right > left and bottom > top):
+        raise ValueError(f"box_xyxy {left, top, right, bottom} has no area")
+    height, width = size_hw
+    scale = min(width / (right - left), height / (bottom - top))
+    shift_x, shift_y = width / 2 - scale * (left + right) / 2, height / 2 - scale * (top + bottom) / 2
+    return sample(image, np.array([[scale, 0, shift_x], [0, scale, shift_y]]), size_hw)
+
+
+def sample(image: NDArray[np.uint8], matrix: NDArray[np.float64], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Sample `image` through a `(2, 3)` similarity from picture to crop, without aliasing.
+
+    A face larger than the crop is sampled on a finer grid, at least as fine as the picture's own, and each crop
+    pixel is the mean of its part of that grid. Plain bilinear sampling would skip picture pixels.
+    """
+    height, width = size_hw
+    scale = float(np.hypot(*matrix[:, 0]))
+    finer = int(np.clip(np.ceil(1 / scale - 1e-6), 1, MAX_OVERSAMPLING))
+    to_grid = matrix * finer
+    to_grid[:, 2] += to_grid[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
+    grid_wh = (width * finer, height * finer)
+    grid = cv2.warpAffine(image, to_grid, grid_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    if finer > 1:
+        grid = cv2.resize(grid, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(grid, np.uint8)
 
 
 def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,16 +1,22 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
 import pytest
 from tests.datasets.conftest import png, write_tree
 
+from mien.bundle import ModelSpec
 from mien.datasets.folder import pack_class_folder, read_class_folder, split_class_folder, split_groups
 from mien.datasets.packed import Split
-from mien.datasets.writers import resize_grey
 from mien.errors import DataError
-from mien.faces.align import crop_box
+from mien.faces import detect
+from mien.images import read_image
 from mien.labels import FER7
+from mien.pipeline import Analyzer
+from mien.preprocess import InputSpec, fit, to_grey
+from mien.runtime.predictor import Predictor
 
 
 @pytest.fixture
@@ -166,18 +172,29 @@ def test_pack_without_a_readable_image(tmp_path: Path) -> None:
         pack_class_folder(root)
 
 
-@pytest.mark.parametrize("shape", [(96, 96), (60, 30), (30, 61), (200, 151), (20, 48)], ids=str)
-def test_own_images_train_as_they_are_served(shape: tuple[int, int]) -> None:
-    """A picture that is no square keeps its proportions, with the edge repeated, as `--detector none` cuts it."""
-    height, width = shape
-    y, x = np.mgrid[:height, :width]
-    grey = (128 + 60 * np.sin(6 * y / height) * np.cos(5 * x / width)).astype(np.uint8)
-    packed = resize_grey(grey, (48, 48))
-    box_xyxy = np.array([0, 0, width, height], np.float32)
-    served = crop_box(np.repeat(grey[..., None], 3, 2), box_xyxy, (48, 48))[..., 0]
-    assert packed.shape == (48, 48)
-    assert np.abs(packed.astype(int) - served.astype(int)).mean() < 2.5  # squashed, they differ by 8 to 15
+@pytest.mark.parametrize("side", [24, 48, 64])
+def test_own_images_train_as_they_are_served(side: int, tmp_path: Path) -> None:
+    """Pixel for pixel what `--detector none` cuts, from colour pictures of any size that are no squares."""
+    spec = ModelSpec(name="mine", labels=("cat", "dog"), input=InputSpec(size_hw=(side, side)))
+    noise = np.random.default_rng(0)
+    shapes = [(96, 96), (60, 30), (30, 61), (200, 151), (20, 48), (48, 48)]
+    coarse = {f"{label}/{height}x{width}.png": noise.integers(0, 256, (8, 8, 3), np.uint8)
+              for label in spec.labels for height, width in shapes}  # fmt: skip
+    sizes_wh = [(width, height) for height, width in shapes] * 2
+    files = {name: png(cv2.resize(rgb, wh)) for (name, rgb), wh in zip(coarse.items(), sizes_wh, strict=True)}
+    root = write_tree(tmp_path / "pets", files)
+    cut = Analyzer(cast("Predictor", SimpleNamespace(spec=spec)), detect.create("none"))
+    for split in pack_class_folder(root, (side, side)).splits.values():
+        for name, image in zip(split.names, split.images, strict=True):
+            picture = read_image(root / name)
+            served = cut.crops(picture, cut.detector.detect([picture])[0])
+            np.testing.assert_array_equal(image, to_grey(served)[0], err_msg=name)
+
+
+def test_images_of_the_right_size_stay_as_they_are(cartoon_faces: Split) -> None:
+    for image in cartoon_faces.images[:7]:
+        assert np.array_equal(fit(image, (48, 48)), image)
 
 
 def test_thin_images_pack() -> None:
-    assert resize_grey(np.full((1, 3000), 7, np.uint8), (48, 48)).tolist() == [[7] * 48] * 48
+    assert fit(np.full((1, 3000), 7, np.uint8), (48, 48)).tolist() == [[7] * 48] * 48

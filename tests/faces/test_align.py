@@ -5,6 +5,7 @@ from skimage.transform import SimilarityTransform
 
 from mien.bundle import FER2013_LANDMARKS
 from mien.faces import align
+from mien.preprocess import crop_box
 
 SIZE_HW = (48, 48)
 TARGET = np.array(FER2013_LANDMARKS) * 48
@@ -120,13 +121,13 @@ def test_bad_landmarks(landmarks: np.ndarray, said: str) -> None:
 )
 def test_crop_box(box_xyxy: tuple[int, ...], size_hw: tuple[int, int], expected: tuple[slice, slice]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8)
-    crop = align.crop_box(picture, np.array(box_xyxy, np.float32), size_hw)
+    crop = crop_box(picture, np.array(box_xyxy, np.float32), size_hw)
     np.testing.assert_array_equal(crop, picture[expected])
 
 
 def test_crop_box_repeats_the_edge_and_shrinks_by_area() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 96, 3), np.uint8)
-    crop = align.crop_box(picture, np.array([0, 0, 96, 40], np.float32), (48, 48))
+    crop = crop_box(picture, np.array([0, 0, 96, 40], np.float32), (48, 48))
     np.testing.assert_array_equal(crop[0], crop[10])
     blocks = picture.reshape(20, 2, 48, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(crop[14:34], blocks, atol=1)
@@ -135,4 +136,4 @@ def test_crop_box_repeats_the_edge_and_shrinks_by_area() -> None:
 @pytest.mark.parametrize("box", [np.array([1, 1, 1, 5]), np.array([0, 0, 5]), np.full(4, np.nan)])
 def test_bad_boxes(box: np.ndarray) -> None:
     with pytest.raises(ValueError, match="box_xyxy"):
-        align.crop_box(np.zeros((9, 9, 3), np.uint8), box, SIZE_HW)
+        crop_box(np.zeros((9, 9, 3), np.uint8), box, SIZE_HW)

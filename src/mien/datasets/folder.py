@@ -14,11 +14,10 @@ from mien.datasets.duplicates import Thumbnails, group_ids, near_pairs, thumbnai
 from mien.datasets.layout import list_items, skip_reason, split_of_folder
 from mien.datasets.packed import SPLITS, Dataset, Split
 from mien.datasets.trees import FolderTree
-from mien.datasets.writers import resize_grey
 from mien.errors import DataError, ImageError
 from mien.images import read_image
 from mien.labels import FER7, canonical
-from mien.preprocess import to_grey
+from mien.preprocess import fit, to_grey
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,13 +175,13 @@ class _ReadFolder:
         rows, images, thumbs, unreadable = [], [], [], []
         for row, path in enumerate(folder.paths):
             try:
-                grey = to_grey(read_image(path)[None])[0]
+                image = read_image(path)
             except ImageError as error:
                 unreadable.append(str(error))
                 continue
             rows.append(row)
-            images.append(resize_grey(grey, size_hw) if size_hw else np.empty((0, 0), np.uint8))
-            thumbs.append(thumbnail(grey))
+            images.append(to_grey(fit(image, size_hw)[None])[0] if size_hw else np.empty((0, 0), np.uint8))
+            thumbs.append(thumbnail(to_grey(image[None])[0]))
         if not rows:
             raise DataError(f"{folder.root}: none of its {len(folder):,} images can be read")
         return cls(folder, np.array(rows, np.int64), np.stack(images), np.stack(thumbs), tuple(unreadable))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from mien.datasets.layout import Item
 from mien.datasets.sources import Loaded
 from mien.errors import DataError
 from mien.labels import FER7, FERPLUS_COLUMNS
+from mien.preprocess import fit
 
 TREE_MARKER = "provenance.json"
 """Stands in the root of a tree of folders, so that a later run knows it may replace it."""
@@ -134,7 +134,7 @@ class PackedWriter:
         if pixels.shape == self._size_hw:
             return pixels
         self._resized += 1
-        return resize_grey(pixels, self._size_hw)
+        return fit(pixels, self._size_hw)
 
 
 class TreeWriter:
@@ -185,21 +185,6 @@ class TreeWriter:
             name, number = f"{path.stem}-{mark}{path.suffix}", number + 1
         self._taken.add(f"{folder}/{name}".casefold())
         return name
-
-
-def resize_grey(pixels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """`(H, W)` to `size_hw`: by area where it shrinks, else bilinear, as `preprocess.network_input` does.
-
-    A picture of other proportions keeps its own: its edge is repeated around it, as serving does for a crop
-    (`faces.align.crop_box`).
-    """
-    scale = min(size_hw[0] / pixels.shape[0], size_hw[1] / pixels.shape[1])
-    height, width = (max(round(side * scale), 1) for side in pixels.shape)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    fitted = np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)
-    above, before = (size_hw[0] - height) // 2, (size_hw[1] - width) // 2
-    around = ((above, size_hw[0] - height - above), (before, size_hw[1] - width - before))
-    return np.pad(fitted, around, mode="edge")
 
 
 class _Arrays:
