@@ -176,7 +176,7 @@ def confused_figure(pairs: Sequence[ConfusedPair], names: Sequence[str]) -> "Fig
     axes.set_xlabel("faces of one called the other")
     axes.set_title("Confused classes")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)  # beside a mark at 0
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     _legend(figure, axes, columns=2)
