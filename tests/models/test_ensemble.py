@@ -108,6 +108,9 @@ def test_int8_and_older_opsets_join(tiny_onnx: Path) -> None:
         pytest.param({}, [1.0], "each of the 2", id="a weight too few"),
         pytest.param({}, [1.0, -1.0], "not negative", id="negative"),
         pytest.param({}, [0.0, 0.0], "not negative", id="nothing left"),
+        pytest.param({}, [np.inf, 1.0], "a finite one", id="infinite"),
+        pytest.param({}, [np.nan, 1.0], "a finite one", id="no number"),
+        pytest.param({}, [1e308, 1e308], "a finite one", id="an infinite sum"),
     ],
 )
 def test_refusals(members: Members, change: dict[str, Any], weights: list[float] | None, message: str) -> None:
