@@ -13,6 +13,7 @@ from mien import hub
 from mien.cli import evaluate_robustness
 from mien.cli.opened import Opened, names_of
 from mien.datasets import packed
+from mien.datasets.folder import pack_class_folder
 from mien.labels import FER7
 from mien.training import recipe as recipes
 from mien.training import run
@@ -20,6 +21,7 @@ from mien.training.distributed import World
 from mien.training.recipe import Recipe
 
 Command = Callable[..., Any]  # gives an Outcome of tests/command.py
+TrainedThere = Callable[[Path, int], Path]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,38 @@ def test_robustness_of_two_models_in_one_call(
     shown = mien_command(*common)
     assert "Mean corruption error of tiny beside other: " in shown.out
     assert "occluded mouth" in shown.out
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_models_are_measured_on_what_none_of_them_trained_on(
+    mien_command: Command, tiny_onnx: Path, own_folder: Path, trained_there: TrainedThere, tmp_path: Path, order: int
+) -> None:
+    own = own_folder
+    files = [tiny_onnx, *(trained_there(tmp_path / f"of-{seed}.onnx", seed) for seed in (0, 1))][::order]
+    validated = [set(pack_class_folder(own, seed=seed).split("validation").names) for seed in (0, 1)]
+    shared = sorted(set.intersection(*validated))
+    assert 0 < len(shared) < len(validated[0])
+    done = mien_command("report", *files, "--data", own, "--output", tmp_path / "out", "--no-faces")
+    assert done.code == 0, done.err
+    table = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [one["metrics"]["n"] for one in table["models"]] == [len(shared)] * 3
+    rows = (tmp_path / "out" / "models" / "of-0" / "predictions.csv").read_text().splitlines()
+    assert sorted(row.partition(",")[0] for row in rows[1:]) == shared
+    names = ", ".join(f"of-{seed} (seed {seed})" for seed in (0, 1)[::order])
+    assert f"{names} split {own} differently: measured on {len(shared)} images that none trained on" in done.err
+    first, *others = files
+    against = (word for other in others for word in ("--against", other))
+    done = mien_command("evaluate", first, "--robustness", *against, "--data", own, "--format", "json")
+    assert json.loads(done.out)["n"] == len(shared), done.err
+
+
+def test_models_that_share_no_fair_image_are_refused(
+    mien_command: Command, own_folder: Path, trained_there: TrainedThere, tmp_path: Path
+) -> None:
+    files = [trained_there(tmp_path / f"of-{seed}.onnx", seed) for seed in range(4)]
+    done = mien_command("report", *files, "--data", own_folder, "--output", tmp_path / "out")
+    assert (done.code, (tmp_path / "out").exists()) == (2, False)
+    assert "of-3 (seed 3) were trained on" in done.err
 
 
 def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from tests.command import Outcome
 
 from mien.cli import results
 from mien.datasets import packed
+from mien.datasets.folder import pack_class_folder
 from mien.evaluation.tta import VIEWS
+from mien.runtime.predictor import Predictor
 from mien.training import run
 from mien.training.distributed import World
 from mien.training.recipe import Recipe
@@ -64,6 +66,25 @@ def test_a_run_that_left_images_out(mien_command: Mien, cartoon_dataset: Path, t
     added = mien_command("results", "add", tmp_path / "few", *data, *records)
     assert added.code == 0, added.err
     assert json.loads((tmp_path / "records" / "few.json").read_text())["metrics"]["n"] == len(names) - 3
+
+
+def test_each_run_of_a_sweep_on_a_folder(mien_command: Mien, own_folder: Path, tmp_path: Path) -> None:
+    """The sweep splits the folder once, by its first seed: so do the record and the exported file of each run."""
+    quick = [word for one in ("epochs=1", "batch_size=32", "warmup_steps=0", "ferplus=none") for word in ("--set", one)]
+    sweep = ("--data", own_folder, "--output", tmp_path / "sweep", "--grid", "lr=0.001", "--seeds", "2", *quick)
+    done = mien_command("sweep", "baseline", *sweep, "--device", "cpu")
+    assert done.code == 0, done.err
+    dataset = pack_class_folder(own_folder, seed=0)
+    for seed in (0, 1):
+        folder = tmp_path / "sweep" / "lr=0.001" / f"seed-{seed}"
+        options = ("--data", own_folder, "--records", tmp_path / "records", "--device", "cpu")
+        added = mien_command("results", "add", folder, *options)
+        assert added.code == 0, added.err
+        record = json.loads((tmp_path / "records" / f"seed-{seed}.json").read_text())
+        assert record["metrics"]["data"]["digest"] == dataset.split("validation").digest
+        exported = mien_command("export", folder, file := tmp_path / f"{seed}.onnx", "--data", own_folder)
+        assert "are not those of the run" not in exported.err
+        assert Predictor(file).spec.metrics["digest"] == dataset.split("validation").digest
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mien.cli.messages import complain
 from mien.errors import ConfigError, require
 
 
@@ -34,6 +35,7 @@ def command(
     """
     require("torch", "train")
     require("onnx", "train")
+    from mien.evaluation.folder import narrowed
     from mien.export.ensemble import join
 
     if out.suffix != ".onnx":
@@ -43,6 +45,16 @@ def command(
     typer.echo(f"{joined.path}: {shares}; {joined.size_bytes / 1e6:.1f} MB, sha256 {joined.sha256}")
     if (accuracy := joined.spec.metrics.get("accuracy")) is not None:
         typer.echo(f"validation accuracy {100 * accuracy:.2f} %, temperature {joined.spec.temperature:.3f}")
+        for one in joined.others:
+            complain(
+                f"the validation faces of {data} are not those of {one}: where it trained on some of them, accuracy "
+                "and calibration are too good"
+            )
+        if data is not None and (names := narrowed(data, joined.spec)):
+            complain(
+                f"{names} split {data} differently: calibrated on the {joined.spec.metrics['n']} faces that none of "
+                "them trained on"
+            )
     else:
         typer.echo("mien: no --data: the ensemble is not calibrated", err=True)
 

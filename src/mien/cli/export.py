@@ -57,6 +57,7 @@ def command(
     require("onnx", "train")
     from dataclasses import replace
 
+    from mien.evaluation.folder import split_seed
     from mien.export.exporter import Faces, export
     from mien.training.run import load_model, save_weights
     from mien.training.start import load_data
@@ -70,9 +71,8 @@ def command(
     model, spec = load_model(run)
     spec = replace(spec, name=name or spec.name)
     faces = None
-    if data is not None:  # a folder is split by the run's own seed, so these images validated there too
-        seed = spec.training["recipe"]["seed"]
-        dataset = load_data(data, spec.input.size_hw, seed=seed)
+    if data is not None:  # a folder is split as the run split it, so these images validated there too
+        dataset = load_data(data, spec.input.size_hw, seed=split_seed(spec.training))
         _compare(dataset.split("validation").digest, spec, data)
         faces = Faces.of(dataset, spec.labels)
     else:

@@ -1,5 +1,6 @@
 """Several networks as one: the weighted mean of their calibrated probabilities."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,8 +58,11 @@ def shares(specs: Sequence[ModelSpec], weights: Sequence[float] | None = None) -
                 "members need the same labels in the same order"
             )
     weights = [1.0] * len(specs) if weights is None else weights
-    if len(weights) != len(specs) or min(weights) < 0 or not sum(weights) > 0:
-        raise ModelError(f"weights {list(weights)}: give each of the {len(specs)} members one that is not negative")
+    usable = all(math.isfinite(weight) and weight >= 0 for weight in weights) and 0 < sum(weights) < math.inf
+    if len(weights) != len(specs) or not usable:
+        raise ModelError(
+            f"weights {list(weights)}: give each of the {len(specs)} members a finite one that is not negative"
+        )
     return tuple(weight / sum(weights) for weight in weights)
 
 
@@ -86,8 +90,14 @@ def joint_spec(
         precision=precisions.pop() if len(precisions) == 1 else "mixed",
         training={
             "members": [
-                {"name": spec.name, "share": part, **source}
+                {"name": spec.name, "share": part, **source, **_origin(spec)}
                 for spec, part, source in zip(specs, parts, about, strict=True)
             ]
         },
     )
+
+
+def _origin(spec: ModelSpec) -> dict[str, Any]:
+    """What the member was trained on, at which size: it is not to be measured on that again."""
+    kept = {key: spec.training[key] for key in ("data", "members") if spec.training.get(key)}
+    return {"size_hw": spec.input.size_hw, "training": kept} if kept else {}

@@ -18,6 +18,7 @@ from mien.datasets.packed import Dataset, Split
 from mien.errors import ConfigError, DataError, ModelError
 from mien.evaluation import evaluate as ev
 from mien.evaluation import metrics
+from mien.evaluation.folder import split_seed
 from mien.evaluation.network import torch_predict
 from mien.evaluation.tta import Tta
 from mien.labels import FER7
@@ -156,7 +157,7 @@ def load_data(folder: Path, data: Path, *, exclude: Path | None = None) -> Datas
     """
     about = checkpoint.load(checkpoint.kept(folder)).about
     height, width = about["input"]["size_hw"]
-    dataset = start.load_data(data, (height, width), seed=about["recipe"]["seed"])
+    dataset = start.load_data(data, (height, width), seed=split_seed(about))
     return dataset if exclude is None else exclusions.without(dataset, exclude, root=data)
 
 
