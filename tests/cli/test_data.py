@@ -64,6 +64,23 @@ def test_prepare_refuses_an_unknown_class(faces: Path, tmp_path: Path) -> None:
     assert "train/glad is no known class" in str(result.exception)
 
 
+def test_prepare_of_classes_of_ones_own_says_where_they_go(cartoon_faces: Split, tmp_path: Path) -> None:
+    files = {f"{name}/{n}.png": png(cartoon_faces.images[n]) for name in ("cat", "dog") for n in range(2)}
+    root = write_tree(tmp_path / "two cls", files)
+    message = str(run("prepare", root, tmp_path / "out").exception)
+    assert f"{root}: none of its folders (cat, dog) is one of FER-2013's classes, angry, disgust" in message
+    assert f"`mien train --from default --data '{root}' --output run`" in message
+    many = write_tree(tmp_path / "many", {f"{n:02}/a.png": png(cartoon_faces.images[0]) for n in range(9)})
+    assert "(00, 01, 02, 03, 04, 05, 06, 07, ...)" in str(run("prepare", many, tmp_path / "out").exception)
+
+
+@pytest.mark.parametrize("name", ["a.png", "train/a.png"])
+def test_prepare_of_bare_pictures_says_how_they_should_stand(cartoon_faces: Split, tmp_path: Path, name: str) -> None:
+    root = write_tree(tmp_path / "bare", {name: png(cartoon_faces.images[0])})
+    message = str(run("prepare", root, tmp_path / "out").exception)
+    assert "expected <split>/<class>/<image> or <class>/<image>" in message
+
+
 def test_download_prints_the_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "download_ferplus", lambda out, *, progress: out / "fer2013new.csv")
     monkeypatch.setattr(download, "download_fer2013", lambda out: out / "fer2013")

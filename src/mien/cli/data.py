@@ -28,8 +28,8 @@ def prepare(
         list[Path],
         typer.Argument(
             metavar="SRC...",
-            help="FER-2013's folder, its archive (zip, tar, tar.gz, tar.xz), fer2013.csv, or any folder of classes; "
-            "several are merged.",
+            help="FER-2013's folder, its archive (zip, tar, tar.gz, tar.xz), fer2013.csv, or a folder of "
+            "FER-2013's classes; several are merged. `mien train` takes a folder of any other classes as it is.",
             show_default=False,
         ),
     ],

@@ -76,6 +76,7 @@ class Listing:
 
     items: tuple[Item, ...]
     skipped: Mapping[str, int]  # "system file", "not an image", "outside the class folders"
+    unknown: tuple[str, ...] = ()  # folders of images that are neither classes nor splits
 
 
 def skip_reason(path: str) -> str | None:
@@ -123,9 +124,13 @@ def list_items(paths: Iterable[str], source: str, *, labels: Sequence[str] = FER
     classes = _ClassFolders(folders, source, labels)
     classes.walk("", split_of_folder(root_name))
     items = []
+    unknown: dict[str, None] = {}
     for path in dict.fromkeys(files):
         if (class_folder := classes.above(path)) is None:
             skipped["outside the class folders"] += 1
+            folder = path.rpartition("/")[0]
+            if folder and split_of_folder(_last(folder)) is None:
+                unknown[folder] = None
             continue
         label, split = classes.found[class_folder]
         folder, _, name = path.rpartition("/")
@@ -133,7 +138,7 @@ def list_items(paths: Iterable[str], source: str, *, labels: Sequence[str] = FER
         split = next((one for one in inner if one), split)
         items.append(Item(path, label, usage_of(name) or usage_of_folders(f"{root_name}/{folder}"), split))
     classes.check_splits(items)
-    return Listing(tuple(items), dict(skipped))
+    return Listing(tuple(items), dict(skipped), tuple(unknown))
 
 
 def split_of_folder(name: str) -> str | None:

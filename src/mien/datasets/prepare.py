@@ -1,5 +1,6 @@
 """Sources to splits: read, check, join the FER+ votes, write packed arrays or a tree of folders."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from mien.errors import ConfigError, DataError
 from mien.labels import FER7
 
 LAYOUTS = ("packed", "folders")
+NAMED_FOLDERS = 8  # unknown folders named in an error
 
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, and how many images of how many are done (0 of 0: not known yet)."""
@@ -141,9 +143,7 @@ class _Found:
                 source = open_source(path)
                 listing = source.scan()
             if not listing.items:
-                raise DataError(
-                    f"{path} holds no images in class folders: expected <split>/<class>/<image> or <class>/<image>"
-                )
+                raise DataError(_no_class(path, listing))
             sources.append(source)
             listings.append(listing if ferplus is None else ferplus.joinable(listing))
         return cls(sources, listings, options.protocol)
@@ -195,6 +195,19 @@ class _Found:
 
 def _quiet(stage: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+def _no_class(path: Path, listing: Listing) -> str:
+    """Why a source has nothing to prepare."""
+    if not listing.unknown:
+        return f"{path} holds no images in class folders: expected <split>/<class>/<image> or <class>/<image>"
+    named = ", ".join(sorted(listing.unknown)[:NAMED_FOLDERS])
+    more = ", ..." if len(listing.unknown) > NAMED_FOLDERS else ""
+    fault = f"{path}: none of its folders ({named}{more}) is one of FER-2013's classes, {', '.join(FER7)}: rename them"
+    if not path.is_dir():
+        return fault
+    train = shlex.join(["mien", "train", "--from", "default", "--data", str(path), "--output", "run"])
+    return f"{fault}, or train on classes of your own as they are: `{train}`"
 
 
 @contextmanager
