@@ -1,5 +1,6 @@
 """`mien train` and its kin on a folder of one's own: what they name, what they print, and the exit codes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,20 @@ def test_a_preview_names_them(mien_command: Mien, faces: Path, tmp_path: Path) -
     done = mien_command("data", "preview", faces, tmp_path / "sheet.png")
     assert (done.code, len(_unreadable(done))) == (1, BAD)
     assert (tmp_path / "sheet.png").exists()
+
+
+def test_evaluate_measures_what_training_validated_on(mien_command: Mien, faces: Path, tmp_path: Path) -> None:
+    """To the last digits of the log-loss, on pictures that are no squares and in colour."""
+    for path in sorted(faces.glob("*/[0-9].png")):
+        with PIL.Image.open(path) as picture:
+            wide = picture.convert("RGB").resize((90, 60 + 5 * int(path.stem)))
+        wide.save(path)
+    run, onnx = tmp_path / "run", tmp_path / "model.onnx"
+    _train(mien_command, faces, run)
+    exported = json.loads(mien_command("export", run, onnx, "--data", faces, "--format", "json").out)
+    done = mien_command("evaluate", onnx, "--data", faces, "--output", tmp_path / "figures")
+    measured = json.loads((tmp_path / "figures/metrics.json").read_text())
+    assert measured["n"] == 2
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert measured["accuracy"] == history[-1]["validation_accuracy"], done.err
+    assert measured["log_loss"] == pytest.approx(exported["metrics"]["log_loss"], rel=1e-4)
