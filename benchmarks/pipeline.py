@@ -142,12 +142,13 @@ def judge(pasted: Pasted, found: Detections, faces: Sequence[Face]) -> Outcome:
 
     So wide because FER-2013's crops are not all centred on their face.
     """
-    matches = [i for i, box_xyxy in enumerate(found.boxes_xyxy) if _matches(pasted, box_xyxy)]
-    label = int(faces[matches[0]].probabilities.argmax()) if matches else None
-    return Outcome(bool(matches), label, len(faces) - bool(matches))
+    there = [i for i, box_xyxy in enumerate(found.boxes_xyxy) if matches(pasted, box_xyxy)]
+    label = int(faces[there[0]].probabilities.argmax()) if there else None
+    return Outcome(bool(there), label, len(faces) - bool(there))
 
 
-def _matches(pasted: Pasted, box_xyxy: NDArray[np.float32]) -> bool:
+def matches(pasted: Pasted, box_xyxy: NDArray[np.float32]) -> bool:
+    """Whether a detected box is the pasted face: near its centre, and of about its size."""
     centre = (box_xyxy[:2] + box_xyxy[2:]) / 2
     side_ratio = float(np.sqrt(np.prod(box_xyxy[2:] - box_xyxy[:2]))) / pasted.side_px
     return bool(np.hypot(*(centre - pasted.centre_xy)) < pasted.side_px / 2 and 0.25 < side_ratio < 1.6)

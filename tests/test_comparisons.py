@@ -16,6 +16,7 @@ import pytest
 from mien import hub
 from mien.evaluation import metrics
 from mien.labels import FER7
+from mien.training import recipe as recipes
 from mien.training import records
 from mien.training.records import Record
 
@@ -177,7 +178,7 @@ def test_commands_on_the_pages_are_those_that_were_run() -> None:
         text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
         for settings, name in re.findall(r"^\$ mien train (.+) --output runs/([\w-]+)$", text, re.MULTILINE):
             if name in known:
-                recipe = known[name].about["recipe"]
+                recipe = recipes.from_dict(known[name].about["recipe"], source=name).to_dict()
                 typed = dict(one.split("=") for one in re.findall(r"--set (\S+)", settings))
                 assert {key: str(recipe[key]).removesuffix(".0") for key in typed} == typed, f"{page}: {name}"
 

@@ -134,7 +134,7 @@ def test_info_of_a_run_says_what_to_do(mien_command: Run, tmp_path: Path) -> Non
 def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
     (run,) = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
-    assert run["command"] == "mien train vgg-narrow --set norm_images=0 --data data/fer2013 --output runs/vgg-narrow"
+    assert run["command"] == "mien train vgg-narrow --data data/fer2013 --output runs/vgg-narrow"
     assert len(run["weights_sha256"]) == 64
     assert json.loads(mien_command("models", "info", "baseline-sgd", "--format", "json").out)["network"] == "baseline"
     assert run["command"] in mien_command("models", "info", "vgg-narrow").out
