@@ -50,6 +50,10 @@ def test_damaged_pictures_are_named_and_the_others_train(mien_command: Mien, fac
     assert second.startswith(f"unreadable: {faces / 'down/cut.png'}: damaged or cut short")
     assert "1 epochs, validation accuracy" in done.out
     assert (tmp_path / "run/best.pt").exists()
+    exported = mien_command("export", tmp_path / "run", tmp_path / "model.onnx", "--data", faces)
+    assert exported.code == 1
+    assert _unreadable(exported) == [first, second]
+    assert (tmp_path / "model.onnx").exists()
 
 
 def test_the_command_to_go_on_with_can_be_typed(mien_command: Mien, faces: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mien.cli.messages import Unreadable
 from mien.cli.options import Format, FormatOption
 from mien.errors import ConfigError, require
 
@@ -51,7 +52,8 @@ def command(
 ) -> None:
     """Write a run as one .onnx file with labels, preprocessing, calibration, origin and licence inside.
 
-    The file is compared with the network first, and not written when it decides otherwise.
+    The file is compared with the network first, and not written when it decides otherwise. Unreadable images of a
+    folder are named, left out, and make the exit code 1.
     """
     require("torch", "train")
     require("onnx", "train")
@@ -71,8 +73,10 @@ def command(
     model, spec = load_model(run)
     spec = replace(spec, name=name or spec.name)
     faces = None
+    unreadable = Unreadable("the report of `mien data audit`")
     if data is not None:  # a folder is split as the run split it, so these images validated there too
         dataset = load_data(data, spec.input.size_hw, seed=split_seed(spec.training))
+        unreadable(dataset)
         _compare(dataset.split("validation").digest, spec, data)
         faces = Faces.of(dataset, spec.labels)
     else:
@@ -82,6 +86,7 @@ def command(
         typer.echo(json.dumps(done.to_dict(), ensure_ascii=False, indent=1))
     else:
         _print_table(done)
+    unreadable.end()
 
 
 def _compare(digest: str, spec: "ModelSpec", data: Path) -> None:
