@@ -16,7 +16,8 @@ def only_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", [*FERPLUS8, "2 sad? 41 %", "not happy…", ""])
-def test_english_keeps_pillows_own_font(text: str) -> None:
+def test_english_keeps_pillows_own_font(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "_dejavu", None)  # it is not even looked for
     shown, font = lettering(text, 15)
     assert (shown, font.getname()[0], font.size) == (text, "Aileron", 15)
 

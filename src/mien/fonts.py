@@ -24,11 +24,12 @@ def lettering(text: str, size: float) -> tuple[str, PIL.ImageFont.FreeTypeFont]:
         ImageError: Pillow was built without FreeType.
     """
     text = unicodedata.normalize("NFC", text).translate(LOOKALIKES)
-    files = ("", *_dejavu())
-    lacking = [{character for character in text if not _has(file, character)} for file in files]
-    fewest = min(range(len(files)), key=lambda i: len(lacking[i]))  # the first, where they are equal
-    shown = "".join(_spelt(character) if character in lacking[fewest] else character for character in text)
-    return shown, _font(files[fewest], size)
+    file, lacking = "", _lacking("", text)
+    for other in _dejavu() if lacking else ():  # nobody looks for matplotlib on account of plain English
+        if len(fewer := _lacking(other, text)) < len(lacking):
+            file, lacking = other, fewer
+    shown = "".join(_spelt(character) if character in lacking else character for character in text)
+    return shown, _font(file, size)
 
 
 def text_width(text: str, size: float) -> float:
@@ -44,6 +45,10 @@ def _font(file: str, size: float) -> PIL.ImageFont.FreeTypeFont:
     if not isinstance(font, PIL.ImageFont.FreeTypeFont):
         raise ImageError("this Pillow has no FreeType, so it cannot write labels: pip install --force-reinstall pillow")
     return font
+
+
+def _lacking(file: str, text: str) -> set[str]:
+    return {character for character in text if not _has(file, character)}
 
 
 @lru_cache(maxsize=4096)
