@@ -1,6 +1,6 @@
 """`mien evaluate`: how good a model is on labelled faces."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.labelled import Labelled, load_labelled
-from mien.cli.messages import complain
+from mien.cli.labelled import Labelled, load_fair
 from mien.cli.opened import Opened, names_of, open_model
 from mien.cli.options import (
     DetectorName,
@@ -79,7 +78,7 @@ def command(  # noqa: PLR0913 - one parameter an option
         named += robust.rivals(against, model, opened.spec.labels)
     names, models = zip(*named, strict=True)
     called = dict(zip(names_of(names, models), models, strict=True))
-    faces = load_fair(called, data, split.value, detector=finder, exclude=exclude)
+    faces = load_fair(called, data, split.value, detector=finder, count=counting, exclude=exclude)
     if robustness:
         found = robust.measure(called, faces, tta=tta.value, limit=limit, batch_size=batch_size, count=counting)
         if output is not None:
@@ -94,23 +93,6 @@ def command(  # noqa: PLR0913 - one parameter an option
         (print_json if format_ is Format.JSON else print_table)(evaluation)
     if faces.unreadable:
         raise typer.Exit(1)
-
-
-def load_fair(
-    models: Mapping[str, Opened], data: Path, split: str, *, detector: str | None, exclude: Path | None
-) -> Labelled:
-    """The images in `data` that none of the models, by the names to call them, was trained on, for all of them.
-
-    Raises:
-        DataError: there is none, or as `load_labelled`.
-    """
-    from mien.evaluation.folder import narrowed, together
-
-    first, spec = next(iter(models.values())), together({name: one.spec for name, one in models.items()})
-    faces = load_labelled(replace(first, spec=spec), data, split, detector=detector, count=counting, exclude=exclude)
-    if names := narrowed(data, spec):
-        complain(f"{names} split {data} differently: measured on {len(faces.split)} images that none trained on")
-    return faces
 
 
 def _evaluate(opened: Opened, faces: Labelled, tta: TtaName, batch_size: int) -> "Evaluation":

@@ -1,6 +1,6 @@
 """What --data means on the command line: a prepared data set, or a folder of classes, as crops with their labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +51,30 @@ def load_labelled(
     if detector is not None:
         raise ConfigError(f"{data} is a prepared data set of face crops: leave out --detector")
     return _packed(opened, data, split, exclude)
+
+
+def load_fair(
+    models: Mapping[str, Opened],
+    data: Path,
+    split: str,
+    *,
+    detector: str | None,
+    count: Counter,
+    exclude: Path | None = None,
+) -> Labelled:
+    """The images in `data` that none of the models, by the names to call them, was trained on, for all of them.
+
+    Raises:
+        DataError: there is none, or as `load_labelled`.
+        ConfigError: as `load_labelled`.
+    """
+    from mien.evaluation.folder import narrowed, together
+
+    first, spec = next(iter(models.values())), together({name: one.spec for name, one in models.items()})
+    faces = load_labelled(replace(first, spec=spec), data, split, detector=detector, count=count, exclude=exclude)
+    if names := narrowed(data, spec):
+        complain(f"{names} split {data} differently: measured on {len(faces.split)} images that none trained on")
+    return faces
 
 
 def _packed(opened: Opened, data: Path, split: str, exclude: Path | None) -> Labelled:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli.evaluate import counting, load_fair
-from mien.cli.labelled import Labelled
+from mien.cli.evaluate import counting
+from mien.cli.labelled import Labelled, load_fair
 from mien.cli.opened import Opened, names_of, open_model
 from mien.cli.options import ExcludeOption, SplitName, SplitOption, TtaName, TtaOption
 from mien.errors import ConfigError, require
@@ -50,7 +50,7 @@ def command(
     models = [open_model(run) for run in runs]
     require_same_classes([one.spec.labels for one in models], cure="report them apart")
     called = dict(zip(names_of(runs, models), models, strict=True))
-    labelled = load_fair(called, data, split.value, detector=None, exclude=exclude)
+    labelled = load_fair(called, data, split.value, detector=None, count=counting, exclude=exclude)
     named = zip(runs, called, models, strict=True)
     subjects = [_subject(*one, labelled, tta.value, batch_size) for one in named]
     try:
