@@ -46,7 +46,7 @@ class Network:
 NETWORKS = (
     Network("baseline", "baseline CNN", ("baseline-improved", "baseline-distilled")),
     Network("vgg", "VGG-style CNN", ("vgg-modern",)),
-    Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch")),
+    Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch", "resnet50-distilled")),
 )
 
 

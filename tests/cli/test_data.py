@@ -116,3 +116,10 @@ def test_prepare_aligns(faces: Path, tmp_path: Path) -> None:
     assert found + without == 21
     assert f"aligned {found} images; {without} show no face and stay as they are" in result.stderr
     assert "aligned" not in plain.provenance
+    result = run("prepare", faces, tmp_path / "both", "--add-aligned")
+    assert result.exit_code == 0, result.output
+    found = packed.load(tmp_path / "both").provenance["aligned"]["images"]["train"]
+    assert f"added {found} aligned training images" in result.stderr
+    assert len(packed.load(tmp_path / "both").split("train")) == len(plain.split("train")) + found
+    both = run("prepare", faces, tmp_path / "both", "--align", "--add-aligned")
+    assert "use one of the two" in str(both.exception)

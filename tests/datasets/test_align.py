@@ -43,6 +43,35 @@ def test_aligned_where_a_face_is_found(kaggle: Path, tmp_path: Path) -> None:
     assert plain.without_face() is None
 
 
+def test_aligned_crops_are_added_behind_the_training_images(kaggle: Path, tmp_path: Path) -> None:
+    prepare([kaggle], tmp_path / "plain")
+    options = PrepareOptions(align=Mirror(), add_aligned=True)
+    report = prepare([kaggle], tmp_path / "both", options=options)
+    before, after = packed.load(tmp_path / "plain"), packed.load(tmp_path / "both")
+    for name in ("validation", "test"):
+        assert after.split(name).digest == before.split(name).digest
+    old, new = before.split("train"), after.split("train")
+    bright = np.flatnonzero(old.images.mean((1, 2)) > 128)
+    assert 0 < len(bright) < len(old)
+    assert new.take(np.arange(len(old))).digest == old.digest
+    added, source = new.take(np.arange(len(old), len(new))), old.take(bright)
+    assert np.array_equal(added.images, source.images[:, :, ::-1])
+    assert added.names == tuple("aligned:" + name for name in source.names)
+    for each in ("labels", "sources"):
+        assert np.array_equal(getattr(added, each), getattr(source, each))
+    assert after.provenance["aligned"]["added"] is True
+    assert report.without_face() == len(old) - len(bright)
+    left = new.drop({source.names[0]})
+    assert source.names[0] not in left.names
+    assert added.names[0] not in left.names
+    assert len(left) == len(new) - 2
+
+
+def test_nothing_to_add_without_a_way_to_align() -> None:
+    with pytest.raises(ConfigError, match="add_aligned needs"):
+        PrepareOptions(add_aligned=True)
+
+
 def test_a_tree_of_files_is_not_aligned(kaggle: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="use --layout packed with --align"):
         prepare([kaggle], tmp_path / "out", layout="folders", options=PrepareOptions(align=Mirror()))

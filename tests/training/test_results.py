@@ -254,6 +254,24 @@ def test_a_manifests_command_makes_the_very_settings(record: Record) -> None:
     assert entry["weights_sha256"] == one.weights_sha256
 
 
+@pytest.mark.parametrize(
+    ("aligned", "change", "data"),
+    [
+        (None, None, "data/fer2013"),
+        ({"images": {}}, "instead of the images", "data/fer2013-aligned"),
+        ({"images": {}, "added": True}, "added", "data/fer2013-and-aligned"),
+    ],
+)
+def test_a_run_on_aligned_images_says_so(
+    record: Record, aligned: dict[str, Any] | None, change: str | None, data: str
+) -> None:
+    one = changed(as_public_test(record), lambda table: table["about"]["data"].update({"aligned": aligned}))
+    assert results.origin(one).changes.get("aligned crops") == change
+    (entry,) = manifests.manifest([one])
+    words = shlex.split(entry["command"])
+    assert words[words.index("--data") + 1] == data
+
+
 def test_a_manifests_command_names_start_and_teachers(record: Record) -> None:
     def change(table: dict[str, Any]) -> None:
         known = {"name": "whatever", "sha256": record.weights_sha256}

@@ -23,7 +23,7 @@ class Only(StrEnum):
 
 
 @app.command()
-def prepare(
+def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option
     sources: Annotated[
         list[Path],
         typer.Argument(
@@ -50,6 +50,9 @@ def prepare(
         bool,
         typer.Option("--align", help="Find each face and crop it once more, upright, as serving does; takes minutes."),
     ] = False,
+    add_aligned: Annotated[
+        bool, typer.Option("--add-aligned", help="Leave all images as they are; add such crops to those to train on.")
+    ] = False,
 ) -> None:
     """Make a data set to train from; ends with the counts per class and split.
 
@@ -58,13 +61,16 @@ def prepare(
     from mien.cli.data_output import print_report, reading
     from mien.datasets.prepare import PrepareOptions
     from mien.datasets.prepare import prepare as prepare_data
+    from mien.errors import ConfigError
 
     options = PrepareOptions(protocol=protocol, ferplus=ferplus, size_hw=(size, size), allow_missing=allow_missing)
-    if align:
+    if align and add_aligned:
+        raise ConfigError("--align replaces images, --add-aligned keeps them: use one of the two")
+    if align or add_aligned:
         from mien.faces import detect
         from mien.faces.recrop import Recrop
 
-        options = replace(options, align=Recrop(detect.create("centerface")))
+        options = replace(options, align=Recrop(detect.create("centerface")), add_aligned=add_aligned)
     with reading() as progress:
         report = prepare_data(sources, out, layout=layout, options=options, progress=progress)
     print_report(report, out)

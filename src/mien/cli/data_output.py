@@ -77,6 +77,8 @@ def print_report(report: "PrepareReport", out: Path) -> None:
     for split, files in report.empty_splits().items():
         typer.echo(f"the {split} split is empty: it would need {files}", err=True)
     if (without := report.without_face()) is not None:
-        found = sum(report.provenance["aligned"]["images"].values())
-        typer.echo(f"aligned {found:,} images; {without:,} show no face and stay as they are", err=True)
+        about = report.provenance["aligned"]
+        found = f"{sum(about['images'].values()):,}"
+        done = f"added {found} aligned training images" if about.get("added") else f"aligned {found} images"
+        typer.echo(f"{done}; {without:,} show no face and stay as they are", err=True)
     typer.echo(f"wrote {out}", err=True)

@@ -4,7 +4,7 @@ DATA/dataset.json           labels, provenance, and a digest and counts for each
 DATA/<split>/images.npy     (N, H, W) uint8 grey, or (N, H, W, 3) RGB
 DATA/<split>/labels.npy     (N,) int64, indices into the labels
 DATA/<split>/votes.npy      (N, 10) uint8, optional: FER+ taggers, in the order of `FERPLUS_COLUMNS`
-DATA/<split>/names.json     N names: path inside the source, unique in the split
+DATA/<split>/names.json     N names: path inside the source, unique in the split; ALIGNED may stand before it
 DATA/<split>/sources.json   N numbers: which source of the provenance each image came from
 """
 
@@ -24,6 +24,8 @@ from mien.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1
+ALIGNED = "aligned:"
+"""Stands before the name of an image of which this one is the aligned crop, added for training."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # arrays have no single ==
@@ -70,8 +72,9 @@ class Split:
         )
 
     def drop(self, names: Set[str]) -> "Split":
-        """The split without the images called `names`."""
-        return self.take(np.array([i for i, name in enumerate(self.names) if name not in names], np.int64))
+        """The split without the images called `names` and the aligned crops that were added of them."""
+        kept = [i for i, name in enumerate(self.names) if not {name, name.removeprefix(ALIGNED)} & names]
+        return self.take(np.array(kept, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -39,10 +39,13 @@ class PrepareOptions:
     size_hw: tuple[int, int] = (48, 48)  # of the packed images; others are resized to it
     allow_missing: bool = False  # let a split lack a class
     align: Align | None = None  # crops the packed images once more, upright; None: they stay as they are
+    add_aligned: bool = False  # the crops of the training images are added to them; all images stay as they are
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ConfigError(f"protocol {self.protocol!r} is unknown: use {' or '.join(PROTOCOLS)}")
+        if self.add_aligned and self.align is None:
+            raise ConfigError("add_aligned needs `align`: there is nothing to add")
         if min(self.size_hw) < 8:
             raise ConfigError(f"size_hw {self.size_hw} is too small to show a face: use 8 or more")
 
@@ -57,7 +60,7 @@ class PrepareReport:
     provenance: Mapping[str, Any]
 
     def without_face(self) -> int | None:
-        """Images that were to be aligned and show no face, so that they stay as they are; None: nothing was aligned."""
+        """Images that were to be aligned and show no face, so none was cropped; None: nothing was to be aligned."""
         aligned = self.provenance.get("aligned")
         return None if aligned is None else sum(aligned["images_without_a_face"].values())
 
@@ -93,7 +96,9 @@ def prepare(
         writer = TreeWriter(out, found.names)
     else:
         sizes = found.sizes()
-        writer = PackedWriter(sizes, found.names, options.size_hw, ferplus=ferplus, align=options.align)
+        writer = PackedWriter(
+            sizes, found.names, options.size_hw, ferplus=ferplus, align=options.align, add_aligned=options.add_aligned
+        )
     with _discarding(writer, out):
         counts = found.read_into(writer, tell)
         if not options.allow_missing:

@@ -68,7 +68,10 @@ class Align(Protocol):
 
 
 class PackedWriter:
-    """One uint8 array a split (see `packed`); where `align` finds no face, the image stays as it is."""
+    """One uint8 array a split (see `packed`); where `align` finds no face, the image stays as it is.
+
+    With `add_aligned`, all images stay as they are, and the aligned crops of the training images come behind them.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,13 @@ class PackedWriter:
         *,
         ferplus: FerPlus | None = None,
         align: Align | None = None,
+        add_aligned: bool = False,
     ) -> None:
-        self._splits = {split: _Arrays(sizes.get(split, 0), size_hw, ferplus is not None) for split in packed.SPLITS}
+        rows = {split: sizes.get(split, 0) for split in packed.SPLITS}
+        self._first_added = rows["train"] if add_aligned else None  # row of the first crop that is added
+        if add_aligned:
+            rows["train"] *= 2
+        self._splits = {split: _Arrays(n, size_hw, ferplus is not None) for split, n in rows.items()}
         self._sources, self._size_hw, self._ferplus = sources, size_hw, ferplus
         self._align, self._aligned, self._taken = align, Counter[str](), Counter[str]()
         self._resized = 0
@@ -87,16 +95,14 @@ class PackedWriter:
 
     def add(self, planned: Planned, loaded: Loaded) -> None:
         """See `Writer`."""
-        arrays, row = self._splits[planned.split], planned.row
         assert loaded.pixels is not None, "only readable images are added"
-        arrays.images[row] = self._fit(loaded.pixels, planned.split)
-        arrays.labels[row] = planned.item.label
-        arrays.sources[row] = planned.source
-        prefix = f"{self._sources[planned.source]}:" if planned.source else ""
-        arrays.names[row] = f"{prefix}{planned.item.path}"
-        if self._ferplus and arrays.votes is not None and (votes := self._ferplus.of(planned.item)) is not None:
-            arrays.votes[row] = votes
-            self._joined[planned.split] += bool(votes.any())
+        aligned = self._crop(loaded.pixels, planned.split)
+        if self._first_added is None:
+            self._put(planned, planned.row, self._fit(loaded.pixels) if aligned is None else aligned)
+            return
+        self._put(planned, planned.row, self._fit(loaded.pixels))
+        if aligned is not None:
+            self._put(planned, self._first_added + planned.row, aligned, mark=packed.ALIGNED)
 
     def describe(self) -> Mapping[str, Any]:
         """See `Writer`.
@@ -114,6 +120,8 @@ class PackedWriter:
             found = {split: self._aligned[split] for split in packed.SPLITS}
             without = {split: self._taken[split] - self._aligned[split] for split in packed.SPLITS}
             about["aligned"] = {**self._align.about, "images": found, "images_without_a_face": without}
+            if self._first_added is not None:
+                about["aligned"]["added"] = True
         return about
 
     def finish(self, out: Path, provenance: Mapping[str, Any]) -> None:
@@ -126,11 +134,27 @@ class PackedWriter:
         """See `Writer`."""
         self._splits.clear()
 
-    def _fit(self, pixels: NDArray[np.uint8], split: str) -> NDArray[np.uint8]:
+    def _crop(self, pixels: NDArray[np.uint8], split: str) -> NDArray[np.uint8] | None:
+        """The aligned crop; None where none is wanted, or no face is found."""
+        if self._align is None or (self._first_added is not None and split != "train"):
+            return None
         self._taken[split] += 1
-        if self._align is not None and (crop := self._align(pixels, self._size_hw)) is not None:
-            self._aligned[split] += 1
-            return crop
+        crop = self._align(pixels, self._size_hw)
+        self._aligned[split] += crop is not None
+        return crop
+
+    def _put(self, planned: Planned, row: int, image: NDArray[np.uint8], *, mark: str = "") -> None:
+        arrays = self._splits[planned.split]
+        prefix = f"{self._sources[planned.source]}:" if planned.source else ""
+        arrays.images[row] = image
+        arrays.labels[row] = planned.item.label
+        arrays.sources[row] = planned.source
+        arrays.names[row] = f"{mark}{prefix}{planned.item.path}"
+        if self._ferplus and arrays.votes is not None and (votes := self._ferplus.of(planned.item)) is not None:
+            arrays.votes[row] = votes
+            self._joined[planned.split] += bool(votes.any())
+
+    def _fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.shape == self._size_hw:
             return pixels
         self._resized += 1

@@ -8,7 +8,7 @@ from typing import Any
 from mien.training import recipe as recipes
 from mien.training import transfer
 from mien.training.records import Record
-from mien.training.results import ranked
+from mien.training.results import prepared, ranked
 
 EARLIER = {"500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow"}
 """Files that were packaged once and taught since, by sha256: the run that each was exported from, as int8."""
@@ -39,7 +39,7 @@ def command(record: Record, checkpoints: Mapping[str, str]) -> str:
         words += ["--teacher", f"runs/{run}" if run else teacher["name"]]
     for key, value in changes[base].items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*words, "--data", "data/fer2013", "--output", f"runs/{record.name}"])
+    return shlex.join([*words, "--data", prepared(record), "--output", f"runs/{record.name}"])
 
 
 def _changes(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -254,4 +254,7 @@ def _publishable(about: Mapping[str, Any]) -> dict[str, Any]:
         kept["start"] = {"source": Path(begun["source"]).name}
     recipe = about["recipe"]
     kept["recipe"] = {**recipe, "pretrained": Path(recipe["pretrained"]).name}
-    return {**kept, "data": {"digests": about["data"]["digests"]}}
+    data = {"digests": about["data"]["digests"]}
+    if aligned := about["data"].get("provenance", {}).get("aligned"):  # as `mien data prepare` says how
+        data["aligned"] = aligned
+    return {**kept, "data": data}

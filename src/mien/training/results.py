@@ -24,6 +24,7 @@ TAUGHT = {
     "student": "runs/resnet50",
     "baseline-distilled": "default",
     "baseline-improved": "default",
+    "resnet50-distilled": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
 }
@@ -70,7 +71,8 @@ MEANING = f"""- **accuracy**: in per cent of the {PUBLIC_TEST_FACES:,} faces of 
 NOTE_NOT_RUN = """No saved run followed these recipes to the letter, so they have no figures of their own; where
 one came close, what it changed stands above. Smoke-runs (`python benchmarks/smoke.py --data data/fer2013`) go as far as
 to show that a recipe works: some steps, no figures. Their data come from
-`mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`.
+`mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`; with `--add-aligned` it makes `data/fer2013-and-aligned`,
+which runs with aligned crops added had.
 """
 
 
@@ -104,11 +106,21 @@ def origin(record: Record) -> Origin:
         changes = {key: value for key, value in table.items() if key not in ignored and planned[key] != value}
         if (begun or taught or "model" not in changes) and (not best.recipe or len(changes) < len(best.changes)):
             best = Origin(name, changes)
+    other: dict[str, Any] = {}
     horizons = record.about.get("horizons") or []
-    if best.recipe and len(horizons) > 1:  # resumed towards another number of epochs: another schedule
-        order = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
-        return Origin(best.recipe, {**best.changes, "planned epochs": order})
-    return best
+    if len(horizons) > 1:  # resumed towards another number of epochs: another schedule
+        other["planned epochs"] = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
+    if aligned := record.about["data"].get("aligned"):
+        other["aligned crops"] = "added" if aligned.get("added") else "instead of the images"
+    return Origin(best.recipe, {**best.changes, **other}) if best.recipe else best
+
+
+def prepared(record: Record) -> str:
+    """The data set that the page's commands prepare for such a run."""
+    aligned = record.about["data"].get("aligned")
+    if not aligned:
+        return "data/fer2013"
+    return "data/fer2013-and-aligned" if aligned.get("added") else "data/fer2013-aligned"
 
 
 def markdown(records: Sequence[Record], tried: Mapping[str, SmokeRun] = MappingProxyType({})) -> str:
