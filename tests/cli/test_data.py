@@ -119,7 +119,7 @@ def test_prepare_aligns(faces: Path, tmp_path: Path) -> None:
     result = run("prepare", faces, tmp_path / "both", "--add-aligned")
     assert result.exit_code == 0, result.output
     found = packed.load(tmp_path / "both").provenance["aligned"]["images"]["train"]
-    assert f"added {found} aligned training images" in result.stderr
+    assert f"added aligned crops of {found} training images" in result.stderr
     assert len(packed.load(tmp_path / "both").split("train")) == len(plain.split("train")) + found
     both = run("prepare", faces, tmp_path / "both", "--align", "--add-aligned")
     assert "use one of the two" in str(both.exception)

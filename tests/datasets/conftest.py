@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from mien.datasets.ferplus import HEADER
 from mien.datasets.packed import Split
 from mien.labels import FER7, FER2013_CSV
 
@@ -85,3 +86,13 @@ def write_tree(root: Path, files: dict[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return root
+
+
+def ferplus_csv(path: Path, usages: list[str], nameless: set[int]) -> Path:
+    """Ten votes a row: the row's number, over all columns in turn; rows in `nameless` are no faces."""
+    lines = [",".join(HEADER)]
+    for row, usage in enumerate(usages):
+        votes = [str((row + column) % 11) for column in range(10)]
+        lines.append(",".join([usage, "" if row in nameless else f"fer{row:07d}.png", *votes]))
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.datasets.conftest import ferplus_csv, write_tree
 
 from mien.datasets import packed
+from mien.datasets.audit.pool import open_pool
 from mien.datasets.prepare import PrepareOptions, prepare
 from mien.errors import ConfigError
 
@@ -56,7 +58,7 @@ def test_aligned_crops_are_added_behind_the_training_images(kaggle: Path, tmp_pa
     assert new.take(np.arange(len(old))).digest == old.digest
     added, source = new.take(np.arange(len(old), len(new))), old.take(bright)
     assert np.array_equal(added.images, source.images[:, :, ::-1])
-    assert added.names == tuple("aligned:" + name for name in source.names)
+    assert added.names == tuple("/aligned:" + name for name in source.names)
     for each in ("labels", "sources"):
         assert np.array_equal(getattr(added, each), getattr(source, each))
     assert after.provenance["aligned"]["added"] is True
@@ -65,6 +67,32 @@ def test_aligned_crops_are_added_behind_the_training_images(kaggle: Path, tmp_pa
     assert source.names[0] not in left.names
     assert added.names[0] not in left.names
     assert len(left) == len(new) - 2
+    assert new.without_added().digest == old.digest
+    assert len(open_pool(tmp_path / "both")) == len(open_pool(tmp_path / "plain"))
+
+
+def test_added_crops_have_the_votes_of_their_images(csv_text: str, tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text(csv_text)
+    usages = [line.rpartition(",")[2] for line in csv_text.splitlines()[1:]]
+    votes_csv = ferplus_csv(tmp_path / "votes.csv", usages, {5})
+    options = PrepareOptions(align=Mirror(), add_aligned=True, ferplus=votes_csv)
+    report = prepare([tmp_path / "fer2013.csv"], tmp_path / "both", options=options)
+    train = packed.load(tmp_path / "both").split("train")
+    assert train.votes is not None
+    votes = {name: tuple(row) for name, row in zip(train.names, train.votes, strict=True)}
+    added = [name for name in train.names if name.startswith(packed.ALIGNED)]
+    assert added
+    assert all(votes[name] == votes[name.removeprefix(packed.ALIGNED)] for name in added)
+    assert any(any(votes[name]) for name in added)
+    assert report.provenance["ferplus"]["images_with_votes"]["train"] == len(train) - len(added) - 1
+
+
+def test_a_source_called_aligned_is_no_mark(kaggle_files: dict[str, bytes], tmp_path: Path) -> None:
+    for name in ("first", "aligned"):
+        write_tree(tmp_path / name, kaggle_files)
+    prepare([tmp_path / "first", tmp_path / "aligned"], tmp_path / "out")
+    train = packed.load(tmp_path / "out").split("train")
+    assert len(train.drop({train.names[0]})) == len(train) - 1
 
 
 def test_nothing_to_add_without_a_way_to_align() -> None:
@@ -73,5 +101,5 @@ def test_nothing_to_add_without_a_way_to_align() -> None:
 
 
 def test_a_tree_of_files_is_not_aligned(kaggle: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="use --layout packed with --align"):
+    with pytest.raises(ConfigError, match="use --layout packed"):
         prepare([kaggle], tmp_path / "out", layout="folders", options=PrepareOptions(align=Mirror()))

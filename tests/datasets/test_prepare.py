@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from tests.datasets.conftest import PER_CLASS, png, write_tree
+from tests.datasets.conftest import PER_CLASS, ferplus_csv, png, write_tree
 
 from mien.datasets import packed
 from mien.datasets.ferplus import HEADER, kaggle_rows
@@ -197,16 +197,6 @@ def test_merge_keeps_names_apart_and_each_images_source(kaggle: Path, tmp_path: 
     assert np.all(train.images[added] == round(200 * 0.299 + 10 * 0.587 + 10 * 0.114))
     assert report.provenance["resized"] == 2
     assert [source["images"] for source in report.provenance["sources"]] == [42, 2]
-
-
-def ferplus_csv(path: Path, usages: list[str], nameless: set[int]) -> Path:
-    """Ten votes a row: the row's number, over all columns in turn; rows in `nameless` are no faces."""
-    lines = [",".join(HEADER)]
-    for row, usage in enumerate(usages):
-        votes = [str((row + column) % 11) for column in range(10)]
-        lines.append(",".join([usage, "" if row in nameless else f"fer{row:07d}.png", *votes]))
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def test_ferplus_joins_the_csv_by_row(csv_text: str, tmp_path: Path) -> None:

@@ -69,10 +69,11 @@ def as_public_test(record: Record, *, name: str = "mine", **settings: Any) -> Re
     return changed(record, change)
 
 
-def test_faces_that_are_not_the_runs_are_refused(run_folder: Path, cartoons: Dataset) -> None:
-    fewer = cartoons.split("validation").take(np.arange(20))
-    others = Dataset(cartoons.labels, {**cartoons.splits, "validation": fewer})
-    with pytest.raises(DataError, match=f"not the validation faces of .*mine: their digest is {fewer.digest[:12]}"):
+@pytest.mark.parametrize("split", ["validation", "train"])
+def test_faces_that_are_not_the_runs_are_refused(run_folder: Path, cartoons: Dataset, split: str) -> None:
+    fewer = cartoons.split(split).take(np.arange(20))
+    others = Dataset(cartoons.labels, {**cartoons.splits, split: fewer})
+    with pytest.raises(DataError, match=f"not the {split} faces of .*mine: their digest is {fewer.digest[:12]}"):
         records.measure(run_folder, others)
 
 

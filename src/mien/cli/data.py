@@ -23,7 +23,7 @@ class Only(StrEnum):
 
 
 @app.command()
-def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option
+def prepare(  # noqa: PLR0913 - one parameter an option
     sources: Annotated[
         list[Path],
         typer.Argument(
@@ -34,6 +34,7 @@ def prepare(  # noqa: PLR0913, PLR0917 - one parameter an option
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.", show_default=False)],
+    *,
     protocol: Annotated[
         str,
         typer.Option(help="icml: PublicTest is validation, PrivateTest is test; case-study: the other way round."),

@@ -79,6 +79,8 @@ def print_report(report: "PrepareReport", out: Path) -> None:
     if (without := report.without_face()) is not None:
         about = report.provenance["aligned"]
         found = f"{sum(about['images'].values()):,}"
-        done = f"added {found} aligned training images" if about.get("added") else f"aligned {found} images"
-        typer.echo(f"{done}; {without:,} show no face and stay as they are", err=True)
+        if about.get("added"):
+            typer.echo(f"added aligned crops of {found} training images; {without:,} show no face", err=True)
+        else:
+            typer.echo(f"aligned {found} images; {without:,} show no face and stay as they are", err=True)
     typer.echo(f"wrote {out}", err=True)

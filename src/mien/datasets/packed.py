@@ -24,8 +24,8 @@ from mien.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1
-ALIGNED = "aligned:"
-"""Stands before the name of an image of which this one is the aligned crop, added for training."""
+ALIGNED = "/aligned:"
+"""Stands before the name of an image of which this one is the aligned crop, added for training; no path begins so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # arrays have no single ==
@@ -73,8 +73,13 @@ class Split:
 
     def drop(self, names: Set[str]) -> "Split":
         """The split without the images called `names` and the aligned crops that were added of them."""
-        kept = [i for i, name in enumerate(self.names) if not {name, name.removeprefix(ALIGNED)} & names]
-        return self.take(np.array(kept, np.int64))
+        images = ((i, name, name.removeprefix(ALIGNED)) for i, name in enumerate(self.names))
+        return self.take(np.array([i for i, name, of in images if name not in names and of not in names], np.int64))
+
+    def without_added(self) -> "Split":
+        """The split without the aligned crops that were added."""
+        kept = [i for i, name in enumerate(self.names) if not name.startswith(ALIGNED)]
+        return self if len(kept) == len(self) else self.take(np.array(kept, np.int64))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,8 +79,9 @@ def prepare(
 ) -> PrepareReport:
     """Write the images of `sources` to the folder `out`: packed arrays, or a tree of image files.
 
-    Inside a split, images are in the order of class, source and file name. Unreadable images are left out and
-    named in the report. `out` appears when it is complete; a killed run leaves what was there before.
+    Inside a split, images are in the order of class, source and file name, added crops behind them. Unreadable
+    images are left out and named in the report. `out` appears when it is complete; a killed run leaves what was there
+    before.
 
     Raises:
         DataError: a source cannot be read, has an unknown class, or a split lacks a class; or `out` is in the way.
@@ -253,7 +254,9 @@ def _check_layout(layout: str, out: Path, options: PrepareOptions) -> None:
     if layout == "folders" and options.ferplus:
         raise ConfigError("a tree of folders has no place for the FER+ votes: use --layout packed with --ferplus")
     if layout == "folders" and options.align:
-        raise ConfigError("a tree of folders keeps the files as they are: use --layout packed with --align")
+        raise ConfigError(
+            "a tree of folders keeps the files as they are: use --layout packed with --align and --add-aligned"
+        )
     packed.check_target(out, TREE_MARKER if layout == "folders" else "dataset.json")
 
 

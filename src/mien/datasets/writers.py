@@ -96,13 +96,10 @@ class PackedWriter:
     def add(self, planned: Planned, loaded: Loaded) -> None:
         """See `Writer`."""
         assert loaded.pixels is not None, "only readable images are added"
-        aligned = self._crop(loaded.pixels, planned.split)
-        if self._first_added is None:
-            self._put(planned, planned.row, self._fit(loaded.pixels) if aligned is None else aligned)
-            return
-        self._put(planned, planned.row, self._fit(loaded.pixels))
-        if aligned is not None:
-            self._put(planned, self._first_added + planned.row, aligned, mark=packed.ALIGNED)
+        crop, added = self._crop(loaded.pixels, planned.split), self._first_added
+        self._put(planned, planned.row, self._fit(loaded.pixels) if crop is None or added is not None else crop)
+        if crop is not None and added is not None:
+            self._put(planned, added + planned.row, crop, mark=packed.ALIGNED)
 
     def describe(self) -> Mapping[str, Any]:
         """See `Writer`.
@@ -152,7 +149,7 @@ class PackedWriter:
         arrays.names[row] = f"{mark}{prefix}{planned.item.path}"
         if self._ferplus and arrays.votes is not None and (votes := self._ferplus.of(planned.item)) is not None:
             arrays.votes[row] = votes
-            self._joined[planned.split] += bool(votes.any())
+            self._joined[planned.split] += bool(votes.any()) and not mark
 
     def _fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels.shape == self._size_hw:
@@ -222,12 +219,14 @@ class _Arrays:
         self.votes = np.zeros((rows, len(FERPLUS_COLUMNS)), np.uint8) if voted else None
 
     def split(self) -> packed.Split:
-        filled = np.array([row for row, name in enumerate(self.names) if name is not None], np.int64)
+        filled = [row for row, name in enumerate(self.names) if name is not None]
         names = tuple(name for name in self.names if name is not None)
-        everything = len(filled) == len(self.names)  # the rule; indexing would copy
 
         def kept(array: NDArray[Any]) -> NDArray[Any]:
-            return array if everything else array[filled]
+            for to, row in enumerate(filled):  # in place: indexing would hold the images twice
+                if to < row:
+                    array[to] = array[row]
+            return array[: len(filled)]
 
         votes = None if self.votes is None else kept(self.votes)
         return packed.Split(kept(self.images), kept(self.labels), names, votes, kept(self.sources))

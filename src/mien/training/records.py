@@ -106,24 +106,26 @@ def measure(
 
     Raises:
         ModelError: there is no such run, or it has finished no epoch.
-        DataError: the validation faces are not those of the run, or there are none.
+        DataError: the validation faces, or those to train on, are not those of the run, or there are none.
     """
     kept = checkpoint.kept(folder)
     state = checkpoint.load(kept)
-    digest, recorded = dataset.split("validation").digest, state.about["data"]["digests"]["validation"]
-    if digest != recorded:
-        raise DataError(
-            f"these are not the validation faces of {folder}: their digest is {digest[:12]}, the run's is "
-            f"{recorded[:12]}; name the data set that it was trained on, with the --exclude that it was trained with"
-        )
+    faces = [("validation", dataset.split("validation"))]
+    if (training := dataset.splits.get("train")) is not None and len(training):  # twins are counted among them
+        faces.append(("train", training))
+    for part, images in faces:
+        if images.digest != (recorded := state.about["data"]["digests"][part]):
+            raise DataError(
+                f"these are not the {part} faces of {folder}: their digest is {images.digest[:12]}, the run's is "
+                f"{recorded[:12]}; name the data set that it was trained on, with the same --exclude"
+            )
     history = _history(folder)
     model, spec = run.load_model(folder)
-    images = torch.zeros(1, spec.input.channels, *spec.input.size_hw)
-    sizes = {"parameters": count_parameters(model), "macs": count_macs(model, images)}
+    blank = torch.zeros(1, spec.input.channels, *spec.input.size_hw)
+    sizes = {"parameters": count_parameters(model), "macs": count_macs(model, blank)}
     split = ev.judged(dataset.split("validation"), dataset.labels, spec.labels)
     predict = torch_predict(model.to(device or "cpu"), spec)
     found = ev.evaluate(predict, split, labels=spec.labels, tta=tta, progress=progress)
-    training = dataset.splits.get("train")
     twins = ev.find_twins(split.images, training.images) if training is not None and len(training) else None
     data = {
         "split": "validation",

@@ -109,12 +109,15 @@ class Pool:
 def open_pool(root: Path, *, with_test: bool = False, size_hw: tuple[int, int] = (48, 48)) -> Pool:
     """The images of a prepared data set, or of a folder of classes, which are made grey and resized to `size_hw`.
 
+    Crops that were added to a data set (`packed.ALIGNED`) are none of its images.
+
     Raises:
         DataError: it is neither, or has no images.
     """
     wanted = SPLITS if with_test else AUDITED
     if (root / "dataset.json").exists():
         dataset = packed.load(root, only=wanted)
+        dataset = replace(dataset, splits={name: split.without_added() for name, split in dataset.splits.items()})
     elif root.is_dir():
         dataset = pack_class_folder(root, size_hw, only=wanted)
         if "validation_ratio" in dataset.provenance:  # the folder has no splits: they were drawn just now
