@@ -33,7 +33,7 @@ CARD = """# {name}
 
 ## Data
 
-Training on the {train} split of FER-2013 (28,709 images), FER+ votes: {ferplus}. Everything was chosen, and temperature
+Training on the {train} split of FER-2013 (28,709 images{crops}), FER+ votes: {ferplus}. Everything was chosen, and temperature
 and threshold were fitted, on PublicTest (3,589 images); no figure here comes from PrivateTest.
 Digest of the training data: `{train_digest}`.
 
@@ -77,6 +77,8 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
     horizons = predictor.spec.training.get("horizons") or []
     changed = "; ".join(f"{one['epochs']} from epoch {one['from_epoch']} on" for one in horizons)
     low, high = metrics["accuracy_ci95"]
+    aligned = (spec.training["data"].get("provenance") or {}).get("aligned", {})
+    added = f", and aligned crops of {aligned['images']['train']:,} of them" if aligned.get("added") else ""
     return CARD.format(
         name=path.stem,
         summary=f"{spec.precision} weights of `{recipe['model']}`: what `mien.load({path.stem!r})` reads.",
@@ -91,6 +93,7 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
         threshold=spec.threshold,
         licence=spec.licence,
         train="Training",
+        crops=added,
         ferplus={"none": "not used", "soft": "as soft targets"}.get(recipe["ferplus"], recipe["ferplus"]),
         train_digest=spec.training["data"]["digests"]["train"],
         model=recipe["model"],

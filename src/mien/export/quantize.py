@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.errors import ModelError
 from mien.preprocess import InputSpec, network_input
 
-CALIBRATION_FACES = 512
+CALIBRATION_FACES = 256  # of 256, 512, 1,024 and 2,048 none is better beyond chance (docs/decisions.md, 18)
 BATCH = 32
 SMALL = 64  # elements: a shape, a scale or a bias of this size gains nothing from fp16
 
