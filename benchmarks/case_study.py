@@ -40,7 +40,7 @@ class Network:
 
     name: str  # its faithful recipe is called the same
     about: str
-    improved: tuple[str, ...]  # recipes
+    ours: tuple[str, ...]  # recipes
 
 
 NETWORKS = (
@@ -85,12 +85,12 @@ def section(known: Mapping[str, Record], names: Sequence[str]) -> str:
 
 
 def comparison(known: Mapping[str, Record]) -> str:
-    """Accuracy and loss of each network: the case study's, with its own settings, and trained better."""
+    """Accuracy and loss of each network: the case study's, with its own settings, and with ours."""
     rows = []
     for network in NETWORKS:
         accuracy, loss = results.CASE_STUDY[network.name]
         rows.append([network.about, "the case study", "n/s", f"{accuracy:.2f}", f"{loss:.2f}"])
-        for wanted, what in (((network.name,), "its settings"), (network.improved, "trained better")):
+        for wanted, what in (((network.name,), "its settings"), (network.ours, "our settings")):
             followed = [one for one in known.values() if any(_follows(one, recipe) for recipe in wanted)]
             rows += [_measured(network, what, one) for one in sorted(followed, key=lambda one: len(one.history))]
             if not followed:

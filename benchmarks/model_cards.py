@@ -33,8 +33,8 @@ CARD = """# {name}
 
 ## Data
 
-Training on the {train} split of FER-2013 (28,709 images{crops}), FER+ votes: {ferplus}. Everything was chosen, and temperature
-and threshold were fitted, on PublicTest (3,589 images); no figure here comes from PrivateTest.
+Training on the {train} split of FER-2013 (28,709 images{crops}), FER+ votes: {ferplus}. Everything was chosen, and
+temperature and threshold were fitted, on PublicTest (3,589 images); no figure here comes from PrivateTest.
 Digest of the training data: `{train_digest}`.
 
 ## Recipe
