@@ -255,7 +255,7 @@ def _check_layout(layout: str, out: Path, options: PrepareOptions) -> None:
         raise ConfigError("a tree of folders has no place for the FER+ votes: use --layout packed with --ferplus")
     if layout == "folders" and options.align:
         raise ConfigError(
-            "a tree of folders keeps the files as they are: use --layout packed with --align and --add-aligned"
+            "a tree of folders keeps the files as they are: use --layout packed with --align or --add-aligned"
         )
     packed.check_target(out, TREE_MARKER if layout == "folders" else "dataset.json")
 
