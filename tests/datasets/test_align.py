@@ -101,5 +101,5 @@ def test_nothing_to_add_without_a_way_to_align() -> None:
 
 
 def test_a_tree_of_files_is_not_aligned(kaggle: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="use --layout packed"):
+    with pytest.raises(ConfigError, match="use --layout packed with --align"):
         prepare([kaggle], tmp_path / "out", layout="folders", options=PrepareOptions(align=Mirror()))

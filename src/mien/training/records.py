@@ -110,15 +110,7 @@ def measure(
     """
     kept = checkpoint.kept(folder)
     state = checkpoint.load(kept)
-    faces = [("validation", dataset.split("validation"))]
-    if (training := dataset.splits.get("train")) is not None and len(training):  # twins are counted among them
-        faces.append(("train", training))
-    for part, images in faces:
-        if images.digest != (recorded := state.about["data"]["digests"][part]):
-            raise DataError(
-                f"these are not the {part} faces of {folder}: their digest is {images.digest[:12]}, the run's is "
-                f"{recorded[:12]}; name the data set that it was trained on, with the same --exclude"
-            )
+    digests = _digests(folder, dataset, state.about["data"]["digests"])
     history = _history(folder)
     model, spec = run.load_model(folder)
     blank = torch.zeros(1, spec.input.channels, *spec.input.size_hw)
@@ -126,12 +118,12 @@ def measure(
     split = ev.judged(dataset.split("validation"), dataset.labels, spec.labels)
     predict = torch_predict(model.to(device or "cpu"), spec)
     found = ev.evaluate(predict, split, labels=spec.labels, tta=tta, progress=progress)
-    twins = ev.find_twins(split.images, training.images) if training is not None and len(training) else None
+    twins = ev.find_twins(split.images, dataset.split("train").images) if "train" in digests else None
     data = {
         "split": "validation",
         "images": images_of(split, dataset.labels),
-        "digest": dataset.split("validation").digest,
-        "train_digest": None if training is None else training.digest,
+        "digest": digests["validation"],
+        "train_digest": digests.get("train"),
         "protocol": dataset.provenance.get("protocol"),
     }
     about = {"tta": tta, "data": data, "version": mien.__version__}
@@ -239,6 +231,25 @@ def _read(path: Path) -> Record:
     if record.name != path.stem:
         raise DataError(f"{path} holds the record of {record.name}: give the file its name back")
     return record
+
+
+def _digests(folder: Path, dataset: Dataset, of_run: Mapping[str, str]) -> dict[str, str]:
+    """Digests of the faces to measure on, and of those to train on where there are any: twins are counted among them.
+
+    Raises:
+        DataError: they are not those of the run in `folder`.
+    """
+    faces = {"validation": dataset.split("validation")}
+    if len(dataset.splits.get("train", ())):
+        faces["train"] = dataset.split("train")
+    digests = {part: images.digest for part, images in faces.items()}
+    for part, digest in digests.items():
+        if digest != of_run[part]:
+            raise DataError(
+                f"these are not the {part} faces of {folder}: their digest is {digest[:12]}, the run's is "
+                f"{of_run[part][:12]}; name the data set that it was trained on, with the same --exclude"
+            )
+    return digests
 
 
 def _history(folder: Path) -> tuple[Mapping[str, float], ...]:
