@@ -89,6 +89,41 @@ def test_ece_of_a_certain_model_is_its_error_rate() -> None:
     assert metrics.reliability(probabilities, np.array([0, 1, 1, 1])).ece == pytest.approx(0.25)
 
 
+def test_chance_agrees_with_labels_drawn_face_by_face() -> None:
+    """The bins' means stand for their faces: drawing each face's answer from its own confidence gives the same."""
+    probabilities, targets = draw(n=900)
+    bins = metrics.reliability(probabilities, targets)
+    confidence, rng = probabilities.max(axis=1), np.random.default_rng(5)
+    predicted = probabilities.argmax(axis=1)
+    other = (predicted + 1) % probabilities.shape[1]
+    slow = np.array(
+        [
+            metrics.reliability(probabilities, np.where(rng.random(900) < confidence, predicted, other)).ece
+            for _ in range(600)
+        ]
+    )
+    found = metrics.chance(bins)
+    assert found.ece == pytest.approx(slow.mean(), abs=0.002)
+    assert found.ece_p95 == pytest.approx(np.percentile(slow, 95), abs=0.004)
+    assert (np.isnan(found.low) == (bins.counts == 0)).all()
+
+
+def test_chance_falls_with_the_number_of_images_and_ignores_what_the_model_gets_wrong() -> None:
+    def of(n: int, accuracy: float) -> metrics.Chance:
+        edges = np.linspace(0, 1, 3)
+        return metrics.chance(
+            metrics.Reliability(edges, np.array([0, n]), np.array([np.nan, 0.8]), np.array([np.nan, accuracy]))
+        )
+
+    few, many, wrong = of(100, 0.8), of(10_000, 0.8), of(100, 0.1)
+    # one bin of n: E|X/n - 0.8| of a binomial is about sqrt(2 p (1 - p) / (pi n))
+    assert few.ece == pytest.approx(0.0319, abs=0.002)
+    assert many.ece == pytest.approx(0.00319, abs=0.0002)
+    assert wrong.ece == few.ece
+    assert few.low[1] == pytest.approx(0.72, abs=0.011)
+    assert few.high[1] == pytest.approx(0.87, abs=0.011)
+
+
 def test_coverage_curve_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.2, 0.8], [0.4, 0.6]])
     curve = metrics.coverage_curve(probabilities, np.array([0, 1, 1, 1]))  # right, wrong, right, right

@@ -111,9 +111,14 @@ class Evaluation:
         return {"threshold": self.threshold, "coverage": coverage, "accuracy_of_certain": accuracy}
 
     def _calibration(self) -> dict[str, Any]:
-        """Reliability bins, and what a refitted temperature would give: its factor on top of the model's own."""
+        """Reliability bins, the ECE that chance alone explains, and what a refitted temperature would give.
+
+        That temperature is a factor on top of the model's own.
+        """
         bins = self.reliability
+        chance = metrics.chance(bins)
         table: dict[str, Any] = {
+            "by_chance": {"ece": chance.ece, "ece_p95": chance.ece_p95},
             "bins": [
                 {"low": float(low), "high": float(high), "n": int(count), "confidence": conf, "accuracy": acc}
                 for low, high, count, conf, acc in zip(
@@ -124,7 +129,7 @@ class Evaluation:
                     _nan_to_none(bins.accuracy),
                     strict=True,
                 )
-            ]
+            ],
         }
         if len(self.targets) > 1:
             logits = np.log(np.clip(self.probabilities.astype(np.float64), np.finfo(np.float64).tiny, 1.0))

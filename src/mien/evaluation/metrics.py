@@ -143,8 +143,7 @@ class Reliability:
     @property
     def ece(self) -> float:
         """Expected calibration error: mean gap between confidence and accuracy, weighted by count (0..1)."""
-        gaps = np.nan_to_num(np.abs(self.confidence - self.accuracy))
-        return float((gaps * self.counts).sum() / self.counts.sum())
+        return float(_ece(self.accuracy, self))
 
 
 def reliability(probabilities: Probabilities, targets: Ints, *, bins: int = ECE_BINS) -> Reliability:
@@ -162,6 +161,33 @@ def reliability(probabilities: Probabilities, targets: Ints, *, bins: int = ECE_
     with np.errstate(invalid="ignore"):  # 0/0 marks the empty bins
         means = [np.bincount(index, values, bins) / counts for values in (confidence, correct)]
     return Reliability(edges, counts.astype(np.int64), *means)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chance:
+    """What as many images would show if every confidence were exactly right: no model can be expected below."""
+
+    ece: float  # mean expected calibration error, 0..1: it is above 0, since each bin has few images
+    ece_p95: float  # 95 in 100 such models stay under it
+    low: Floats  # (bins,), 95 in 100 of a bin's accuracies lie between; NaN where it is empty
+    high: Floats  # (bins,)
+
+
+def chance(bins: Reliability, *, draws: int = 2000, seed: int = 0) -> Chance:
+    """Draw the right answers of each bin from its mean confidence, and measure as if they were a model's.
+
+    Consistency resampling: Broecker & Smith 2007, "Increasing the Reliability of Reliability Diagrams".
+    """
+    filled = bins.counts > 0
+    drawn = np.full((draws, len(bins.counts)), np.nan)
+    right = np.random.default_rng(seed).binomial(
+        bins.counts[filled], bins.confidence[filled].clip(0, 1), (draws, filled.sum())
+    )
+    drawn[:, filled] = right / bins.counts[filled]
+    low, high = np.full((2, len(bins.counts)), np.nan)
+    low[filled], high[filled] = np.percentile(drawn[:, filled], (2.5, 97.5), axis=0)
+    eces = _ece(drawn, bins)
+    return Chance(float(eces.mean()), float(np.percentile(eces, 95)), low, high)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,6 +272,12 @@ def bootstrap_interval(
     values = [statistic(generator.integers(0, n, n)) for _ in range(resamples)]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _ece(accuracy: Floats, bins: Reliability) -> Floats:
+    """`(...)` from the bins' accuracies `(..., bins)`."""
+    gaps = np.nan_to_num(np.abs(bins.confidence - accuracy))
+    return np.asarray((gaps * bins.counts).sum(axis=-1) / bins.counts.sum())
 
 
 def _ratio(over: Floats, under: Ints) -> Floats:
