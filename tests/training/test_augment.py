@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +15,8 @@ STILL = Recipe(
 )
 
 
-def drawn(recipe: Recipe, n: int = 64, seed: int = 0, *, calm: bool = False) -> augment.Draws:
-    return augment.draw(recipe, n, torch.Generator().manual_seed(seed), calm=calm)
+def drawn(recipe: Recipe, n: int = 64, seed: int = 0, *, calm: bool = False, side: int = 24) -> augment.Draws:
+    return augment.draw(recipe, n, torch.Generator().manual_seed(seed), calm=calm, size_hw=(side, side))
 
 
 def faces(n: int = 64, side: int = 24) -> torch.Tensor:
@@ -121,6 +123,58 @@ def test_cutmix_weighs_targets_by_the_pasted_area() -> None:
     zeros, ones = torch.zeros(200, 1, 48, 48), torch.ones(200, 1, 48, 48)
     pasted = augment.mix(zeros, ones, draws).mean((1, 2, 3))
     torch.testing.assert_close(1 - pasted, draws.share, atol=0.06, rtol=0)  # whole pixels
+
+
+def test_blur_is_opencvs_gaussian() -> None:
+    """Each sample's kernel has its own deviation; beyond the picture its edge goes on."""
+    images = faces(40, 32).repeat(1, 3, 1, 1)
+    draws = drawn(replace(STILL, blur=0.06, damage_probability=0.6), 40, side=32)
+    assert draws.blur is not None
+    found = augment.damage(images, draws)
+    middle = draws.blur.shape[1] // 2
+    deviations = []
+    for image, kernel, blurred in zip(images, draws.blur, found, strict=True):
+        deviation = float((kernel * torch.arange(-middle, middle + 1) ** 2).sum().sqrt())
+        across = cv2.sepFilter2D(
+            np.moveaxis(image.numpy(), 0, 2), -1, kernel.numpy(), kernel.numpy(), borderType=cv2.BORDER_REPLICATE
+        )
+        torch.testing.assert_close(blurred, torch.from_numpy(np.moveaxis(across, 2, 0).copy()), atol=1e-5, rtol=0)
+        deviations.append(deviation)
+    untouched = [torch.equal(one, image) for one, image in zip(found, images, strict=True)]
+    assert 8 < sum(untouched) < 24  # of 40, at a probability of 0.6
+    assert 1.5 < max(deviations) <= 0.06 * 32 + 1e-3
+    assert len({round(one, 4) for one in deviations}) > 15
+
+
+def test_noise_has_the_drawn_strength_and_stays_in_range() -> None:
+    recipe = replace(STILL, noise=0.2, damage_probability=0.5)
+    draws, grey = drawn(recipe, 1000), torch.full((1000, 2, 24, 24), 0.5)
+    seen = augment.damage(grey, draws)
+    assert torch.equal(seen[:, 0], seen[:, 1])  # grey noise: faces are grey, whatever their channels
+    deviation = seen[:, 0].flatten(1).std(1)
+    noisy = deviation > 0
+    assert 0.45 < noisy.float().mean() < 0.55
+    assert 0.19 < deviation.max() < 0.215
+    assert deviation[noisy].mean() == pytest.approx(0.1, abs=0.01)  # uniform in [0, 0.2]
+    dark = augment.damage(torch.zeros(1000, 1, 24, 24), draws)
+    assert dark.min() == 0
+
+
+def test_other_settings_draw_the_same_with_damage_and_without() -> None:
+    plain, damaged = drawn(Recipe(mixup=0.2)), drawn(Recipe(mixup=0.2, blur=0.05, noise=0.1))
+    assert plain.blur is plain.noise is None
+    for name in ("inverse", "gain", "offset", "erase_xyxy", "fill", "partner", "share"):
+        assert torch.equal(getattr(plain, name), getattr(damaged, name)), name
+    images = faces()
+    assert augment.damage(images, plain) is images
+
+
+def test_slices_of_a_batch_are_damaged_as_the_whole_batch_is() -> None:
+    images, draws = faces(), drawn(Recipe(blur=0.05, noise=0.1))
+    part = torch.arange(16, 32)
+    torch.testing.assert_close(
+        augment.damage(images[part], draws.rows(part)), augment.damage(images, draws)[part], atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize("side", [36, 60])

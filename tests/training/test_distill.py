@@ -75,6 +75,25 @@ def test_teachers_change_what_is_learned(make_engine: MakeEngine, tmp_path: Path
     assert float((engine.model.eval()(pixels).argmax(1) == 3).float().mean()) == 1.0
 
 
+def test_a_teacher_sees_the_view_before_blur_and_noise(make_engine: MakeEngine) -> None:
+    """Teacher and student look at the same view, and the student at its damaged form."""
+    seen: list[Tensor] = []
+    learned: list[Tensor] = []
+    member = Member(ModelSpec(name="t", labels=FER7), constant([0.0] * 7, seen), "")
+    settings = {"blur": 0.04, "noise": 0.2, "damage_probability": 1.0, "distill_weight": 0.5}
+    for blurred in (settings, settings | {"blur": 0.0, "noise": 0.0}):
+        engine = make_engine(epochs=1, **blurred)
+        engine.teacher = Teachers([member], temperature=engine.recipe.distill_temperature)
+        forward = engine.forward
+        engine.forward = lambda images, forward=forward: (learned.append(images.detach()), forward(images))[1]
+        engine.backward(torch.arange(32), count=False)
+    (clean, damaged), (same, plain) = zip(seen, learned, strict=True)
+    assert torch.equal(clean, same)
+    assert torch.equal(clean, plain)
+    different = (clean - damaged).abs().amax((1, 2, 3)) > 0.05
+    assert different.float().mean() > 0.9
+
+
 @pytest.mark.parametrize(
     ("recipe", "settings", "dropout"),
     [

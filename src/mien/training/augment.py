@@ -28,16 +28,17 @@ class Draws:
     share: Tensor  # (N,): weight of the sample itself, 1 where nothing is mixed
     paste_xyxy: Tensor | None  # (N, 4): CutMix rectangle in shares of the sides; None: mixup
     mixed: bool  # whether this batch is mixed at all
+    blur: Tensor | None  # (N, 2r + 1): Gaussian kernel, a single 1 where nothing is blurred; None: none is
+    noise: Tensor | None  # (N, 1, H, W): added to each channel, on pixels in [0, 1]; None: none is
 
     def rows(self, index: Tensor) -> "Draws":
         """The draws of some samples; `partner` still counts in the whole batch."""
-        paste = None if self.paste_xyxy is None else self.paste_xyxy[index]
-        kept = {name: getattr(self, name)[index] for name in self.__slots__ if name not in ("paste_xyxy", "mixed")}
-        return Draws(**kept, paste_xyxy=paste, mixed=self.mixed)
+        every = {name: getattr(self, name) for name in self.__slots__}
+        return Draws(**{name: one[index] if isinstance(one, Tensor) else one for name, one in every.items()})
 
 
-def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool) -> Draws:
-    """Draws for `n` samples; `calm` leaves out erasing, mixup and CutMix."""
+def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool, size_hw: tuple[int, int]) -> Draws:
+    """Draws for `n` samples whose views have `size_hw` pixels; `calm` leaves out erasing, mixup and CutMix."""
     device = generator.device
 
     def uniform(low: float, high: float) -> Tensor:
@@ -61,7 +62,17 @@ def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool) -> D
     fill = uniform(0, 1)
 
     partner = torch.randperm(n, generator=generator, device=device)
-    return Draws(inverse, gain, offset, erase_xyxy, fill, partner, *_mixing(recipe, uniform, generator, calm=calm))
+    mixing = _mixing(recipe, uniform, generator, calm=calm)
+
+    # last, and only where they are asked for: other recipes go on drawing what they always drew
+    blur = noise = None
+    if recipe.blur:
+        blurred = (uniform(0, 1) < recipe.damage_probability).float()
+        blur = _gaussians(blurred * uniform(0, recipe.blur) * max(size_hw), most_px=recipe.blur * max(size_hw))
+    if recipe.noise:
+        strength = (uniform(0, 1) < recipe.damage_probability).float() * uniform(0, recipe.noise)
+        noise = _column(strength) * torch.randn(n, 1, *size_hw, generator=generator, device=device)
+    return Draws(inverse, gain, offset, erase_xyxy, fill, partner, *mixing, blur, noise)
 
 
 def view(images: Tensor, draws: Draws, *, padding: str, size_hw: tuple[int, int] | None = None) -> Tensor:
@@ -79,6 +90,19 @@ def mix(images: Tensor, others: Tensor, draws: Draws) -> Tensor:
     if draws.paste_xyxy is not None:
         return torch.where(_inside(draws.paste_xyxy, images), others, images)
     return images * _column(draws.share) + others * _column(1 - draws.share)
+
+
+def damage(images: Tensor, draws: Draws) -> Tensor:
+    """Blur and noise, in the order of a lens and its sensor: `images` (N, C, H, W) in [0, 1], the same shape out."""
+    if draws.blur is not None:
+        n, channels, height, width = images.shape
+        reach = draws.blur.shape[1] // 2
+        kernels = draws.blur.repeat_interleave(channels, 0)[:, None]
+        planes = F.pad(images, (reach, reach, reach, reach), mode="replicate").flatten(0, 1)[None]
+        for kernel in (kernels[..., None], kernels[:, :, None]):  # down, then across
+            planes = F.conv2d(planes, kernel, groups=n * channels)
+        images = planes.view(n, channels, height, width)
+    return images if draws.noise is None else (images + draws.noise).clamp(0, 1)
 
 
 def mix_targets(targets: Tensor, others: Tensor, draws: Draws) -> Tensor:
@@ -115,6 +139,14 @@ def _mixing(
     box = _rectangles(side, side, uniform(0, 1), uniform(0, 1), one)
     area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
     return 1 - area, box, True
+
+
+def _gaussians(deviation_px: Tensor, *, most_px: float) -> Tensor:
+    """(N, 2r + 1) kernels that sum to 1, for standard deviations (N,) of at most `most_px`; 0 gives a single 1."""
+    reach = math.ceil(3 * most_px)
+    steps = torch.arange(-reach, reach + 1, device=deviation_px.device)
+    kernels = torch.exp(-0.5 * (steps / deviation_px.clamp_min(1e-3)[:, None]) ** 2)
+    return kernels / kernels.sum(1, keepdim=True)
 
 
 def _rectangles(width: Tensor, height: Tensor, x: Tensor, y: Tensor, present: Tensor) -> Tensor:

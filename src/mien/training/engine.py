@@ -186,7 +186,7 @@ class Engine:
         device_seed = _mixed(recipe.seed, self.step, 2)
         generator = torch.Generator(world.device).manual_seed(device_seed)
         calm = self.step >= (1 - recipe.calm) * recipe.epochs * self.steps_per_epoch
-        draws = augment.draw(recipe, len(rows), generator, calm=calm)
+        draws = augment.draw(recipe, len(rows), generator, calm=calm, size_hw=self.view_hw)
         torch.manual_seed(_mixed(device_seed, world.rank, 3))  # dropout: exact on resume, different in each process
         mine = torch.arange(len(rows), device=world.device)[world.rows(len(rows))]
         # a last batch may hold fewer images than there are pieces, or processes: DDP waits for all, so one without work
@@ -198,7 +198,7 @@ class Engine:
             last = number == len(pieces) - 1
             with self._unsynchronised(last):
                 images, targets, head = self.views(rows, draws, piece)
-                loss, logits = self.loss(images, targets, head)
+                loss, logits = self.loss(augment.damage(images, draws.rows(piece)), images, targets, head)
                 mean = loss.sum() * (not idle) / len(rows)
                 if recipe.l2:
                     mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
@@ -210,13 +210,11 @@ class Engine:
                 self.sums["n"] += len(piece)
 
     def views(self, rows: Tensor, draws: augment.Draws, piece: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Augmented pixels (n, C, H, W) in [0, 1], targets (n, K), head targets of the samples `piece` of the batch."""
-        small = self.step < self.recipe.early * self.recipe.epochs * self.steps_per_epoch
-        size_hw = (self.recipe.early_size, self.recipe.early_size) if small else self.spec.size_hw
+        """Undamaged pixels (n, C, H, W) in [0, 1], targets (n, K), head targets of the samples `piece` of the batch."""
 
         def view(index: Tensor) -> Tensor:
             pixels = self.train.pixels(rows[index], self.spec)
-            return augment.view(pixels, draws.rows(index), padding=self.recipe.padding, size_hw=size_hw)
+            return augment.view(pixels, draws.rows(index), padding=self.recipe.padding, size_hw=self.view_hw)
 
         images, targets = view(piece), self.train.targets[rows[piece]]
         head = None if self.train.head_targets is None else self.train.head_targets[rows[piece]]
@@ -228,8 +226,14 @@ class Engine:
                 head = augment.mix_targets(head, self.train.head_targets[rows[partner]], draws.rows(piece))
         return images, targets, head
 
-    def loss(self, images: Tensor, targets: Tensor, head: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Per-sample loss (n,) and logits (n, K)."""
+    @property
+    def view_hw(self) -> tuple[int, int]:
+        """Height and width of this step's views."""
+        small = self.step < self.recipe.early * self.recipe.epochs * self.steps_per_epoch
+        return (self.recipe.early_size, self.recipe.early_size) if small else self.spec.size_hw
+
+    def loss(self, images: Tensor, undamaged: Tensor, targets: Tensor, head: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Per-sample loss (n,) and logits (n, K); teachers judge the view before blur and noise."""
         with self._autocast():
             output = self.forward(self._input(images))
         logits, second = output if isinstance(output, tuple) else (output, None)
@@ -238,7 +242,7 @@ class Engine:
         if self.teacher is not None:
             weight = self.recipe.distill_weight
             with torch.no_grad(), self._autocast():
-                taught = self.teacher(images).float()
+                taught = self.teacher(undamaged).float()
             kl = losses.distillation(logits, taught, self.recipe.distill_temperature)
             loss = (1 - weight) * loss + weight * kl
         if head is not None and second is not None:

@@ -40,7 +40,7 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
     """Each augmentation of `recipe` alone, then all together as training draws them."""
     off = replace(
         recipe, flip=0.0, rotation_deg=0.0, shift=0.0, zoom=0.0, colour_probability=0.0, erasing=0.0, mixup=0.0,
-        cutmix=0.0, mix_probability=1.0,
+        cutmix=0.0, mix_probability=1.0, blur=0.0, noise=0.0,
     )  # fmt: skip
     moved = replace(off, flip=recipe.flip, rotation_deg=recipe.rotation_deg, shift=recipe.shift, zoom=recipe.zoom)
     coloured = replace(off, colour_probability=1.0)
@@ -49,6 +49,11 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
     light = f"brightness ±{_percent(recipe.brightness)}, contrast ±{_percent(recipe.contrast)}"
     low, high = (_percent(share) for share in recipe.erasing_area)
     mixed = f"{_percent(recipe.mix_probability)} of the batches"
+    worn = replace(off, blur=recipe.blur, noise=recipe.noise, damage_probability=1.0)
+    damaged = (
+        f"deviation up to {_percent(recipe.blur)} of the side, {255 * recipe.noise:.0f} grey levels; "
+        f"each {_percent(recipe.damage_probability)} of the faces"
+    )
     return (
         Effect("as stored", "", off),
         Effect("affine", f"{turned}; {_percent(recipe.flip)} mirrored", moved if moved != off else None),
@@ -64,6 +69,7 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
         Effect(
             "CutMix", f"Beta({recipe.cutmix:g}); {mixed}", replace(off, cutmix=recipe.cutmix) if recipe.cutmix else None
         ),
+        Effect("blur and noise", damaged, worn if recipe.blur or recipe.noise else None),
         Effect("all together", "as training draws them", recipe),
     )
 
@@ -71,9 +77,11 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
 def augmented(recipe: Recipe, pixels: Tensor, *, seed: int) -> Tensor:
     """A batch (N, C, H, W) in [0, 1] as a step of training sees it, without the calm of the last epochs."""
     generator = torch.Generator(pixels.device).manual_seed(seed)
-    draws = augment.draw(recipe, len(pixels), generator, calm=False)
+    height, width = pixels.shape[2:]
+    draws = augment.draw(recipe, len(pixels), generator, calm=False, size_hw=(height, width))
     views = augment.view(pixels, draws, padding=recipe.padding)
-    return augment.mix(views, views[draws.partner], draws) if augment.mixes(recipe) else views
+    views = augment.mix(views, views[draws.partner], draws) if augment.mixes(recipe) else views
+    return augment.damage(views, draws)
 
 
 def of_a_run(engine: Engine) -> dict[str, NDArray[np.uint8]]:

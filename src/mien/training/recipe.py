@@ -11,11 +11,12 @@ from mien.errors import ConfigError
 
 _RATIOS = (
     "dropout", "flip", "shift", "zoom", "brightness", "contrast", "colour_probability", "erasing", "mix_probability",
+    "noise", "damage_probability",
     "early", "calm", "ema", "label_smoothing", "soft_votes", "soft_uniform", "momentum", "layer_decay", "lr_final",
     "plateau_factor", "distill_weight",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "frozen_layers", "input_size", "head_weight", "rotation_deg", "mixup", "cutmix", "weight_decay", "l2",
+    "frozen_layers", "input_size", "head_weight", "rotation_deg", "mixup", "cutmix", "blur", "weight_decay", "l2",
     "warmup_steps", "plateau_patience", "gradient_clip", "sam_rho", "norm_images", "checkpoint_steps",
 )  # fmt: skip
 
@@ -55,6 +56,9 @@ class Recipe:
     mixup: float = 0.0  # Beta(a, a) of Zhang et al. 2017; 0: off
     cutmix: float = 0.0  # Beta(a, a) of Yun et al. 2019; 0: off; with mixup, each half of the batches
     mix_probability: float = 0.5  # share of the batches that are mixed at all
+    blur: float = 0.0  # Gaussian; its standard deviation is uniform in [0, this share of the side]; 0: off
+    noise: float = 0.0  # Gaussian, a pixel; its standard deviation is uniform in [0, this], on pixels in [0, 1]; 0: off
+    damage_probability: float = 0.4  # of blur, and of noise; teachers see the view before both
     early: float = 0.0  # share of the epochs, at the start, that see smaller pictures: cheaper, as accurate at the end
     early_size: int = 36  # side of those, in pixels; for networks with global pooling
     calm: float = 0.1  # share of the epochs, at the end, without erasing, mixup and CutMix
