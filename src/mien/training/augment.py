@@ -7,6 +7,7 @@ of a distributed run, and any resumed run, sees the same pictures.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Draws:
 
     def rows(self, index: Tensor) -> "Draws":
         """The draws of some samples; `partner` still counts in the whole batch."""
-        every = {name: getattr(self, name) for name in self.__slots__}
+        every: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return Draws(**{name: one[index] if isinstance(one, Tensor) else one for name, one in every.items()})
 
 
