@@ -35,7 +35,8 @@ class Draws:
     def rows(self, index: Tensor) -> "Draws":
         """The draws of some samples; `partner` still counts in the whole batch."""
         every: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        return Draws(**{name: one[index] if isinstance(one, Tensor) else one for name, one in every.items()})
+        every |= {name: one[index] for name, one in every.items() if isinstance(one, Tensor)}
+        return Draws(**every)
 
 
 def draw(recipe: Recipe, n: int, generator: torch.Generator, *, calm: bool, size_hw: tuple[int, int]) -> Draws:
