@@ -27,6 +27,9 @@ TAUGHT = {
     "resnet50-distilled": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
+    "resnet9-narrow-robust": "runs/resnet9-narrow-refined",
+    "senet50-distilled": "default",
+    "vgg-narrow-distilled": "default",
 }
 """Recipes of students, each with the teacher that `mien distill` gives it here."""
 
@@ -35,6 +38,8 @@ BEGUN = {
     "baseline-improved": "runs/baseline-distilled",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
+    "resnet9-narrow-robust": "runs/resnet9-narrow-refined",
+    "vgg-narrow-distilled": "runs/vgg-narrow",
 }
 """Recipes that go on with a model, each with the one that it is given here."""
 
