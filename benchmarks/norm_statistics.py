@@ -101,8 +101,9 @@ def measure(
         for batch in rows.tensor_split(math.ceil(len(rows) / BATCH)):
             pixels = faces.pixels(batch, spec.input)
             if augmented:  # as mien augments by default in the last epochs: neither erased nor mixed
-                draws = augment.draw(recipes.Recipe(), len(pixels), generator, calm=True)
-                pixels = augment.view(pixels, draws, padding="reflection", size_hw=spec.input.size_hw)
+                size_hw = spec.input.size_hw
+                draws = augment.draw(recipes.Recipe(), len(pixels), generator, calm=True, size_hw=size_hw)
+                pixels = augment.view(pixels, draws, padding="reflection", size_hw=size_hw)
             yield normalise(pixels, spec.input)
 
     def estimated(*, augmented: bool) -> nn.Module:

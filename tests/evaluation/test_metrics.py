@@ -89,7 +89,7 @@ def test_ece_of_a_certain_model_is_its_error_rate() -> None:
     assert metrics.reliability(probabilities, np.array([0, 1, 1, 1])).ece == pytest.approx(0.25)
 
 
-def test_chance_agrees_with_labels_drawn_face_by_face() -> None:
+def test_if_calibrated_agrees_with_labels_drawn_face_by_face() -> None:
     """The bins' means stand for their faces: drawing each face's answer from its own confidence gives the same."""
     probabilities, targets = draw(n=900)
     bins = metrics.reliability(probabilities, targets)
@@ -102,16 +102,16 @@ def test_chance_agrees_with_labels_drawn_face_by_face() -> None:
             for _ in range(600)
         ]
     )
-    found = metrics.chance(bins)
+    found = metrics.if_calibrated(bins)
     assert found.ece == pytest.approx(slow.mean(), abs=0.002)
     assert found.ece_p95 == pytest.approx(np.percentile(slow, 95), abs=0.004)
     assert (np.isnan(found.low) == (bins.counts == 0)).all()
 
 
-def test_chance_falls_with_the_number_of_images_and_ignores_what_the_model_gets_wrong() -> None:
-    def of(n: int, accuracy: float) -> metrics.Chance:
+def test_if_calibrated_falls_with_the_number_of_images_and_ignores_what_the_model_gets_wrong() -> None:
+    def of(n: int, accuracy: float) -> metrics.IfCalibrated:
         edges = np.linspace(0, 1, 3)
-        return metrics.chance(
+        return metrics.if_calibrated(
             metrics.Reliability(edges, np.array([0, n]), np.array([np.nan, 0.8]), np.array([np.nan, accuracy]))
         )
 

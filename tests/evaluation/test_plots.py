@@ -63,6 +63,18 @@ def test_a_lone_image_reaches_no_legend_and_is_no_solid_bar() -> None:
     assert outlined[0].get_facecolor()[3] == 0
 
 
+def test_grey_bars_hold_the_accuracies_of_a_calibrated_model() -> None:
+    bins = metrics.Reliability(np.linspace(0, 1, 3), np.array([25, 400]), np.array([0.4, 0.9]), np.array([0.5, 0.7]))
+    (bars,) = (
+        one for one in plots.reliability_figure(bins).axes[0].collections if one.get_label() == "if calibrated, 95 %"
+    )
+    ends = [[tuple(end) for end in bar] for bar in bars.get_segments()]
+    expected = metrics.if_calibrated(bins)
+    assert ends == [[(x, low), (x, high)] for x, low, high in zip((0.4, 0.9), expected.low, expected.high, strict=True)]
+    assert ends[0][0][1] < 0.5 < ends[0][1][1]
+    assert ends[1][0][1] > 0.7  # this bin is overconfident beyond chance
+
+
 def test_shares_are_of_rows_and_an_empty_class_stays_blank() -> None:
     confusion = metrics.confusion_matrix(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 2]), 3)
     np.testing.assert_allclose(plots.shares(confusion), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 1]])

@@ -19,6 +19,7 @@ from tests.web import browser as browsers
 
 from mien.datasets.packed import Split
 from mien.errors import DataError, MissingExtraError, ModelError
+from mien.evaluation import metrics
 from mien.evaluation.compare import confused_pairs
 from mien.evaluation.evaluate import Evaluation
 from mien.evaluation.report import History, Subject, figures, read_history, write_report
@@ -101,6 +102,7 @@ def test_the_page_says_what_was_measured(page: Parsed, subjects: Subjects) -> No
     for one in subjects:
         assert f"{100 * one.evaluation.correct.mean():.1f} %" in words
         assert f"{100 * one.before.ece:.2f} %" in words
+        assert f"{100 * metrics.if_calibrated(one.evaluation.reliability).ece:.1f} %" in words
         assert f"{one.rankings['fear'].roc_auc:.3f}" in words
     assert "Best epoch 4 of 6: 60.0 %; measured here: epoch 6" in words
     assert "21.0 points ahead of validation, whose loss has risen by 0.20" in words

@@ -125,8 +125,17 @@ def test_cutmix_weighs_targets_by_the_pasted_area() -> None:
     torch.testing.assert_close(1 - pasted, draws.share, atol=0.06, rtol=0)  # whole pixels
 
 
-def test_blur_is_opencvs_gaussian() -> None:
-    """Each sample's kernel has its own deviation; beyond the picture its edge goes on."""
+def test_kernels_are_opencvs_gaussians() -> None:
+    deviations = (0.5, 1.0, 1.7, 2.0)
+    found = augment._gaussians(torch.tensor([0.0, *deviations]), most_px=2.0)
+    assert found[0].tolist() == [0.0] * 6 + [1.0] + [0.0] * 6
+    for kernel, deviation in zip(found[1:], deviations, strict=True):
+        expected = torch.from_numpy(cv2.getGaussianKernel(13, deviation)[:, 0]).float()
+        torch.testing.assert_close(kernel, expected, atol=1e-6, rtol=0)
+
+
+def test_blur_is_opencvs_filter() -> None:
+    """Each sample has a kernel of its own; beyond the picture its edge goes on."""
     images = faces(40, 32).repeat(1, 3, 1, 1)
     draws = drawn(replace(STILL, blur=0.06, damage_probability=0.6), 40, side=32)
     assert draws.blur is not None
@@ -158,6 +167,16 @@ def test_noise_has_the_drawn_strength_and_stays_in_range() -> None:
     assert deviation[noisy].mean() == pytest.approx(0.1, abs=0.01)  # uniform in [0, 0.2]
     dark = augment.damage(torch.zeros(1000, 1, 24, 24), draws)
     assert dark.min() == 0
+
+
+def test_noise_lies_over_the_blur() -> None:
+    """As a sensor's does over what its lens drew."""
+    draws = drawn(replace(STILL, blur=0.08, noise=0.05, damage_probability=1.0))
+    assert draws.noise is not None
+    images = 0.3 + 0.4 * faces()
+    blurred = augment.damage(images, replace(draws, noise=None))
+    torch.testing.assert_close(augment.damage(images, draws), (blurred + draws.noise).clamp(0, 1))
+    assert (blurred - images).abs().max() > 0.05
 
 
 def test_other_settings_draw_the_same_with_damage_and_without() -> None:

@@ -59,8 +59,9 @@ def test_every_setting_trains(make_engine: MakeEngine, settings: dict[str, objec
 
 
 def test_a_batch_in_pieces_has_the_same_gradient(make_engine: MakeEngine, tmp_path: Path) -> None:
-    whole = make_engine(output=tmp_path / "whole", dropout=0.0)
-    pieces = make_engine(output=tmp_path / "pieces", dropout=0.0, accumulate=4)
+    settings = {"dropout": 0.0, "blur": 0.04, "noise": 0.1}
+    whole = make_engine(output=tmp_path / "whole", **settings)
+    pieces = make_engine(output=tmp_path / "pieces", accumulate=4, **settings)
     gradients = []
     for engine in (whole, pieces):
         engine.begin_sums()

@@ -88,6 +88,8 @@ def test_saved_recipes_read_back() -> None:
     ("settings", "message"),
     [
         pytest.param({"zoom": 1.0}, "zoom and dropout must be less than 1", id="zoom to nothing"),
+        pytest.param({"blur": float("inf")}, "over a quarter of the side", id="blur without end"),
+        pytest.param({"blur": float("nan")}, "over a quarter of the side", id="blur that is no number"),
         pytest.param({"frozen_layers": -1}, "frozen_layers is -1: it must not be negative", id="negative count"),
         pytest.param({"soft_votes": 0.8, "soft_uniform": 0.8}, "must not exceed 1", id="no share left for the label"),
         pytest.param({"erasing_area": (0.3, 0.1)}, "two rising shares", id="falling areas"),

@@ -148,6 +148,16 @@ def test_which_recipe_a_run_followed(record: Record, settings: dict[str, Any], r
     assert (f"| `baseline` | {standing} |" in results.markdown([one])) == (not came.exact)
 
 
+def test_a_run_that_went_on_followed_a_recipe_of_its_network() -> None:
+    """Of `--from` runs the start names the network, so that another network's recipe may have fewer changes."""
+    known = {one.name: one for one in records.read(REPOSITORY / "results" / "runs")}
+    assert results.origin(known["resnet9-narrow-third"]).recipe == "resnet9-narrow-again"
+    for one in known.values():
+        came = results.origin(one)
+        if came.recipe and came.recipe != "finetune":
+            assert recipes.read(came.recipe).model == one.about["recipe"]["model"], one.name
+
+
 def test_a_run_resumed_towards_other_epochs_is_no_run_of_the_recipe(record: Record) -> None:
     exact = as_public_test(record, **recipes.read("baseline").to_dict())
     horizons = [{"from_epoch": 1, "epochs": 80}, {"from_epoch": 9, "epochs": 50}]

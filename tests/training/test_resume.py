@@ -25,7 +25,8 @@ from mien.training.recipe import Recipe
 
 data, output, moment, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "resume"
 recipe = Recipe(
-    model="vgg-narrow", epochs=3, batch_size=28, warmup_steps=3, mixup=0.2, checkpoint_steps=2, ema=0.9, norm_images=40
+    model="vgg-narrow", epochs=3, batch_size=28, warmup_steps=3, mixup=0.2, checkpoint_steps=2, ema=0.9, norm_images=40,
+    blur=0.04, noise=0.1,
 )
 
 def die():

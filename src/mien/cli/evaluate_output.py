@@ -44,9 +44,12 @@ def figures(table: Mapping[str, Any]) -> list[tuple[str, str]]:
     ece = f"{100 * table['ece']:.2f} %"
     if fitted := table["calibration"].get("cross_fit"):
         ece += f" (with a temperature fitted on the other half of these faces: {100 * fitted['ece']:.2f} %)"
-    by_chance = table["calibration"]["by_chance"]
-    mean, most = (f"{100 * by_chance[key]:.2f} %" for key in ("ece", "ece_p95"))
-    rows += [("ECE", ece), ("ECE by chance", f"{mean}, under {most} in 95 of 100 cases, were all confidences right")]
+    expected = table["calibration"]["if_calibrated"]
+    mean, most = (f"{100 * expected[key]:.2f} %" for key in ("ece", "ece_p95"))
+    rows += [
+        ("ECE", ece),
+        ("if calibrated", f"so few faces would still show {mean}, and under {most} in 95 of 100 cases"),
+    ]
     sure = table["uncertain"]
     if sure["threshold"] > 0 and sure["accuracy_of_certain"] is not None:
         kept = f"{100 * sure['coverage']:.1f} % of the faces, {100 * sure['accuracy_of_certain']:.1f} % of them right"

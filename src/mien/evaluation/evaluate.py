@@ -111,14 +111,14 @@ class Evaluation:
         return {"threshold": self.threshold, "coverage": coverage, "accuracy_of_certain": accuracy}
 
     def _calibration(self) -> dict[str, Any]:
-        """Reliability bins, the ECE that chance alone explains, and what a refitted temperature would give.
+        """Reliability bins, what they would show of a calibrated model, and what a refitted temperature would give.
 
         That temperature is a factor on top of the model's own.
         """
         bins = self.reliability
-        chance = metrics.chance(bins)
+        expected = metrics.if_calibrated(bins)
         table: dict[str, Any] = {
-            "by_chance": {"ece": chance.ece, "ece_p95": chance.ece_p95},
+            "if_calibrated": {"ece": expected.ece, "ece_p95": expected.ece_p95},
             "bins": [
                 {"low": float(low), "high": float(high), "n": int(count), "confidence": conf, "accuracy": acc}
                 for low, high, count, conf, acc in zip(

@@ -164,19 +164,19 @@ def reliability(probabilities: Probabilities, targets: Ints, *, bins: int = ECE_
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chance:
-    """What as many images would show if every confidence were exactly right: no model can be expected below."""
+class IfCalibrated:
+    """What these confidences would show on so many images if every one of them were exactly right."""
 
-    ece: float  # mean expected calibration error, 0..1: it is above 0, since each bin has few images
+    ece: float  # mean expected calibration error, 0..1: above 0, since each bin has few images
     ece_p95: float  # 95 in 100 such models stay under it
     low: Floats  # (bins,), 95 in 100 of a bin's accuracies lie between; NaN where it is empty
     high: Floats  # (bins,)
 
 
-def chance(bins: Reliability, *, draws: int = 2000, seed: int = 0) -> Chance:
+def if_calibrated(bins: Reliability, *, draws: int = 2000, seed: int = 0) -> IfCalibrated:
     """Draw the right answers of each bin from its mean confidence, and measure as if they were a model's.
 
-    Consistency resampling: Broecker & Smith 2007, "Increasing the Reliability of Reliability Diagrams".
+    Consistency resampling: Bröcker & Smith 2007, "Increasing the Reliability of Reliability Diagrams".
     """
     filled = bins.counts > 0
     drawn = np.full((draws, len(bins.counts)), np.nan)
@@ -187,7 +187,7 @@ def chance(bins: Reliability, *, draws: int = 2000, seed: int = 0) -> Chance:
     low, high = np.full((2, len(bins.counts)), np.nan)
     low[filled], high[filled] = np.percentile(drawn[:, filled], (2.5, 97.5), axis=0)
     eces = _ece(drawn, bins)
-    return Chance(float(eces.mean()), float(np.percentile(eces, 95)), low, high)
+    return IfCalibrated(float(eces.mean()), float(np.percentile(eces, 95)), low, high)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien.errors import require
 from mien.evaluation.evaluate import Evaluation
-from mien.evaluation.metrics import CoverageCurve, Ints, Reliability, chance
+from mien.evaluation.metrics import CoverageCurve, Ints, Reliability, if_calibrated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def confusion_figure(confusion: Ints, labels: Sequence[str], *, show: Literal["c
 def reliability_figure(bins: Reliability, *, title: str = "Reliability") -> "Figure":
     """Accuracy of each confidence bin against the diagonal, with the share of images in each bin below.
 
-    A dot outside its bar is more than chance (consistency bars, `metrics.chance`).
+    Grey bars: where 19 of 20 dots of a calibrated model would lie (consistency bars, `metrics.if_calibrated`).
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -96,14 +96,14 @@ def reliability_figure(bins: Reliability, *, title: str = "Reliability") -> "Fig
         name = f"of fewer than {FEW} images"
         top.bar(left[bare], bins.accuracy[bare], width[bare], color="none", linestyle=":", label=name, **look)
     top.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="perfect calibration")
-    by_chance = chance(bins)
-    bars = (bins.confidence[filled], by_chance.low[filled], by_chance.high[filled])
-    top.vlines(*bars, color=INK, linewidth=4, alpha=0.25, label="chance alone, 95 %")
+    expected = if_calibrated(bins)
+    bars = (bins.confidence[filled], expected.low[filled], expected.high[filled])
+    top.vlines(*bars, color=INK, linewidth=4, alpha=0.25, label="if calibrated, 95 %")
     means = (bins.confidence[filled], bins.accuracy[filled])
     top.plot(*means, "o", color=INK, markersize=3.5, clip_on=False, label="mean confidence")
     top.set_ylabel("accuracy")
     top.set_ylim(0, 1)
-    top.set_title(f"{title}, ECE {100 * bins.ece:.1f} % ({100 * by_chance.ece:.1f} % by chance)")
+    top.set_title(f"{title}, ECE {100 * bins.ece:.1f} % ({100 * expected.ece:.1f} % if calibrated)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     bottom.bar(left, 100 * bins.counts / bins.counts.sum(), width, align="edge", color=SOFT, edgecolor=ACCENT)
     bottom.set_xlabel("confidence (probability of the predicted class)")

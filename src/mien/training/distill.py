@@ -1,4 +1,4 @@
-"""Teachers: trained models that judge the very views that a student sees."""
+"""Teachers: trained models that judge the very views that a student sees, before blur and noise."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ class Teacher(Protocol):
     """Who a student learns from beside the labels."""
 
     def __call__(self, pixels: Tensor, /) -> Tensor:
-        """Pixels (N, C, H, W) in [0, 1] of the student's own view to probabilities (N, K) at its temperature."""
+        """Pixels (N, C, H, W) in [0, 1] of a student's undamaged view to probabilities (N, K) at its temperature."""
 
 
 class Reporter(Protocol):

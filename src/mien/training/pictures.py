@@ -50,10 +50,10 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
     low, high = (_percent(share) for share in recipe.erasing_area)
     mixed = f"{_percent(recipe.mix_probability)} of the batches"
     worn = replace(off, blur=recipe.blur, noise=recipe.noise, damage_probability=1.0)
-    damaged = (
-        f"deviation up to {_percent(recipe.blur)} of the side, {255 * recipe.noise:.0f} grey levels; "
-        f"each {_percent(recipe.damage_probability)} of the faces"
-    )
+    is_worn = recipe.damage_probability > 0 and (recipe.blur > 0 or recipe.noise > 0)
+    strengths = [f"blur up to {100 * recipe.blur:g} % of the side"] if recipe.blur else []
+    strengths += [f"noise up to {255 * recipe.noise:.0f} grey levels"] if recipe.noise else []
+    damaged = f"{', '.join(strengths)}; each: {_percent(recipe.damage_probability)} of the faces"
     return (
         Effect("as stored", "", off),
         Effect("affine", f"{turned}; {_percent(recipe.flip)} mirrored", moved if moved != off else None),
@@ -69,7 +69,7 @@ def effects(recipe: Recipe) -> tuple[Effect, ...]:
         Effect(
             "CutMix", f"Beta({recipe.cutmix:g}); {mixed}", replace(off, cutmix=recipe.cutmix) if recipe.cutmix else None
         ),
-        Effect("blur and noise", damaged, worn if recipe.blur or recipe.noise else None),
+        Effect("blur and noise", damaged, worn if is_worn else None),
         Effect("all together", "as training draws them", recipe),
     )
 

@@ -109,6 +109,8 @@ class Recipe:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must not be negative")
         if bad := [name for name in _RATIOS if not 0 <= (getattr(self, name) or 0) <= 1]:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must lie in [0, 1]")
+        if not self.blur <= 0.25:
+            raise ConfigError(f"blur is {self.blur}: at over a quarter of the side nothing of the picture is left")
         if self.zoom >= 1 or self.dropout == 1:
             raise ConfigError("zoom and dropout must be less than 1: at 1 nothing of the picture is left")
         if self.soft_votes + self.soft_uniform > 1:

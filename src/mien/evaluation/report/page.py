@@ -121,7 +121,7 @@ def _summary(subject: Subject) -> list[tuple[str, str]]:
         ("log-loss", f"{metrics.log_loss(found.probabilities, found.targets):.3f}"),
         ("ECE as trained", tables.percent(subject.before.ece)),
         ("ECE as it answers", tables.percent(found.reliability.ece) if subject.calibrated else "not calibrated"),
-        ("ECE that chance alone gives", tables.percent(metrics.chance(found.reliability).ece)),
+        ("ECE of so few faces, were it calibrated", tables.percent(metrics.if_calibrated(found.reliability).ece)),
         ("kept by the threshold", certain),
     ]
 
