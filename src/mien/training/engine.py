@@ -58,6 +58,7 @@ class Engine:
     teacher: Teacher | None = None
     reporter: Reporter | None = None
     save: Callable[[Checkpoint, bool], None] | None = None  # the checkpoint, and whether it is the best so far
+    start: Mapping[str, Tensor] = field(default_factory=dict)  # the weights begun with, where `start_share` needs them
 
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -253,6 +254,8 @@ class Engine:
         """Validate, write the history's row and the checkpoints."""
         loss, correct, n = self._all_sums().values()
         trained = time.perf_counter() - started
+        if self.recipe.start_share and epoch + 1 == self.recipe.epochs:
+            self.mix_with_start()
         self.estimate_norms()
         found = self._agreed(self.validate())
         row = {
@@ -278,6 +281,13 @@ class Engine:
     def kept(self) -> nn.Module:
         """The weights that are evaluated and exported: the averaged ones where there are any."""
         return self.model if self.averaged is None else self.averaged.model
+
+    @torch.no_grad()
+    def mix_with_start(self) -> None:
+        """Move the weights that are kept towards those begun with (WiSE-FT; Wortsman et al. 2022, arXiv 2109.01903)."""
+        for name, value in self.kept.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(self.start[name].to(value), self.recipe.start_share)
 
     def estimate_norms(self) -> None:
         """Batch-norm statistics of the weights that would be kept, from training images without augmentation."""

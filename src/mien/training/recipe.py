@@ -11,7 +11,7 @@ from mien.errors import ConfigError
 
 _RATIOS = (
     "dropout", "flip", "shift", "zoom", "brightness", "contrast", "colour_probability", "erasing", "mix_probability",
-    "noise", "damage_probability",
+    "noise", "damage_probability", "start_share",
     "early", "calm", "ema", "label_smoothing", "soft_votes", "soft_uniform", "momentum", "layer_decay", "lr_final",
     "plateau_factor", "distill_weight",
 )  # fmt: skip
@@ -84,6 +84,7 @@ class Recipe:
     ema: float = 0.999  # decay of the averaged weights that are evaluated and exported; 0: off
     norm_images: int = 0  # plain training images that batch norm's statistics are taken from before validation; 0: off,
     # which is what runs did that name no such setting
+    start_share: float = 0.0  # of the weights begun with (`--from`) in those kept at the end, WiSE-FT; 0: off
     keep: Literal["last", "best"] = "last"  # which epoch the run stands for; best: by validation accuracy
 
     # distillation, filled in by `mien distill`
@@ -117,6 +118,8 @@ class Recipe:
             raise ConfigError("soft_votes and soft_uniform together must not exceed 1: the label keeps the rest")
         if not 0 <= self.erasing_area[0] <= self.erasing_area[1] <= 1:
             raise ConfigError(f"erasing_area is {self.erasing_area}: it must be two rising shares in [0, 1]")
+        if self.start_share and self.keep != "last":
+            raise ConfigError("start_share mixes the weights of the last epoch: use keep = 'last'")
         if self.norm_images == 1:
             raise ConfigError("norm_images is 1: one image has no statistics; use 0 for none, or 1000 and more")
         if self.batch_size % self.accumulate:

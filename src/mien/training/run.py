@@ -110,6 +110,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         teacher=job.teachers,
         reporter=reporter,
         save=lambda state, better: write(job.output, state, better=better),
+        start=_mixed_in(recipe, job.start, labels),
     )
     _check_sizes(engine)
     if state is not None:
@@ -157,6 +158,21 @@ def _network(recipe: Recipe, start: Start | None, labels: tuple[str, ...], *, fr
         transfer.load_pretrained(model, recipe)
     transfer.freeze(model, recipe, trained=start is not None)
     return model
+
+
+def _mixed_in(recipe: Recipe, start: Start | None, labels: tuple[str, ...]) -> Mapping[str, torch.Tensor]:
+    """The weights that `start_share` mixes in.
+
+    Raises:
+        ConfigError: there are none, or their classes are others.
+    """
+    if not recipe.start_share:
+        return {}
+    if start is None:
+        raise ConfigError("start_share mixes in the weights begun with: name them with --from, on resuming too")
+    if tuple(start.about["labels"]) != labels:
+        raise ConfigError(f"start_share needs a start of the same classes: {start.source} knows other ones")
+    return _first_head(start, recipe)
 
 
 def _first_head(start: Start, recipe: Recipe) -> Mapping[str, torch.Tensor]:
@@ -329,6 +345,8 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         )
     if state.epoch > now["epochs"]:
         raise ConfigError(f"{folder} has {state.epoch} epochs behind it: epochs = {now['epochs']} cannot end it")
+    if state.epoch == was["epochs"] < now["epochs"] and was["start_share"]:
+        raise ConfigError(f"{folder} has ended and holds its start's share: train on with --from instead")
     if state.epoch == now["epochs"] and was["norm_images"] != now["norm_images"]:
         raise ConfigError(f"{folder} has ended: norm_images tells at the end of an epoch, so name more epochs")
     if [one["sha256"] for one in state.about.get("teachers", [])] != [one["sha256"] for one in about["teachers"]]:
