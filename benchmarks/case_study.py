@@ -45,7 +45,7 @@ class Network:
 
 NETWORKS = (
     Network("baseline", "baseline CNN", ("baseline-improved", "baseline-distilled")),
-    Network("vgg", "VGG-style CNN", ("vgg-modern",)),
+    Network("vgg", "VGG-style CNN", ("vgg-modern", "vgg-narrow", "vgg-narrow-distilled", "vgg-narrow-refined")),
     Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch", "resnet50-distilled")),
 )
 

@@ -152,7 +152,12 @@ def test_figures_in_the_text_of_guides() -> None:
     low, high = (100 * end for end in found["accuracy_ci95"])
     recall = {label: row["recall"] for label, row in found["per_class"].items()}
     plurality = f"{100 * audit['summary']['plurality_agrees']:.1f} %"
+    expected = found["calibration"]["if_calibrated"]
     quoted = {
+        "evaluating.md": (
+            f"the confidences of `default` shows {100 * expected['ece']:.1f} % on average, and up to "
+            f"{100 * expected['ece_p95']:.1f} % in 95",
+        ),
         "concepts.md": (
             f"(ECE): {crossed:.1f} % for `default` on FER-2013's PublicTest, fitted on one half and scored on the",
             f"{100 * sure['accuracy_of_certain']:.1f} % of those are right for `default`",

@@ -27,9 +27,10 @@ TAUGHT = {
     "resnet50-distilled": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
-    "resnet9-narrow-robust": "runs/resnet9-narrow-refined",
+    "resnet9-narrow-robust": "runs/resnet9-narrow-aligned",
     "senet50-distilled": "default",
     "vgg-narrow-distilled": "default",
+    "vgg-narrow-refined": "default",
 }
 """Recipes of students, each with the teacher that `mien distill` gives it here."""
 
@@ -38,8 +39,9 @@ BEGUN = {
     "baseline-improved": "runs/baseline-distilled",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
-    "resnet9-narrow-robust": "runs/resnet9-narrow-refined",
+    "resnet9-narrow-robust": "runs/resnet9-narrow-aligned",
     "vgg-narrow-distilled": "runs/vgg-narrow",
+    "vgg-narrow-refined": "runs/vgg-narrow-distilled",
 }
 """Recipes that go on with a model, each with the one that it is given here."""
 

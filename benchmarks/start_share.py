@@ -1,0 +1,90 @@
+"""Weights between those that a run began with and those that it ended with: clean faces, and damaged ones.
+
+    python benchmarks/start_share.py START END --data DATA
+
+END is a run that went on from the run START with `start_share = 0`. For shares of START from 1 to 0 the weights are
+mixed, batch norm's statistics taken anew from plain training images, and all validation faces judged, as they are and
+at the middle strength of `mien evaluate --robustness`: results/start_share.json and the table of docs/training.md.
+Four minutes on one core.
+"""
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import page
+import torch
+from numpy.typing import NDArray
+
+from mien.datasets import packed
+from mien.datasets.packed import Split
+from mien.evaluation.corruptions import CORRUPTIONS, corrupt
+from mien.evaluation.network import torch_predict
+from mien.models.pixels import normalise
+from mien.training import data, norms, run
+from mien.training import recipe as recipes
+
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+DAMAGE = ("noise", "blur", "low-resolution", "jpeg")  # the first two as in training, the others never seen there
+STRENGTH = 3
+BATCH = 256
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("start", type=Path)
+    parser.add_argument("end", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="packed data set")
+    parser.add_argument("--images", type=int, default=2048, help="training images for the statistics (default 2048)")
+    options = parser.parse_args()
+    dataset = packed.load(options.data, only=("train", "validation"))
+    shares = measure(options.start, options.end, dataset.split("train"), dataset.split("validation"), options.images)
+    figures = {
+        "start": options.start.name,
+        "end": options.end.name,
+        "images": options.images,
+        "strength": STRENGTH,
+        "shares": shares,
+    }
+    page.keep("start_share", figures, {"start share": section(figures)}, page.ROOT / "docs" / "training.md")
+
+
+def measure(start: Path, end: Path, train: Split, validation: Split, images: int) -> list[dict[str, Any]]:
+    """Share of the start, and the accuracy of its mixture on each kind of faces."""
+    begun, (model, spec) = run.load_start(str(start)).weights, run.load_model(end)
+    ended = {name: value.clone() for name, value in model.state_dict().items()}
+    faces = data.place(train, spec.labels, recipes.Recipe(), torch.device("cpu"))
+    rows = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))[:images]
+    kinds: dict[str, NDArray[np.uint8]] = {"clean": np.asarray(validation.images)}
+    kinds |= {name: corrupt(kinds["clean"], name, STRENGTH) for name in DAMAGE}
+    found = []
+    for share in SHARES:
+        mixed = {
+            name: torch.lerp(value, begun[name], share) for name, value in ended.items() if value.is_floating_point()
+        }
+        model.load_state_dict({**ended, **mixed})
+        batches = rows.tensor_split(math.ceil(images / BATCH))
+        norms.estimate(model, model, (normalise(faces.pixels(batch, spec.input), spec.input) for batch in batches))
+        predict = torch_predict(model.eval(), spec)
+        right = {name: predict(crops).argmax(1) == validation.labels for name, crops in kinds.items()}
+        found.append({"start": share, **{name: round(float(one.mean()), 5) for name, one in right.items()}})
+        print(found[-1], flush=True)
+    return found
+
+
+def section(figures: Mapping[str, Any]) -> str:
+    """The table of the page."""
+    heads = ["share of the start", "as they are"]
+    heads += [f"{CORRUPTIONS[name].title} ({CORRUPTIONS[name].levels[STRENGTH - 1]:g})" for name in DAMAGE]
+    rows = [
+        [f"{one['start']:g}", *(f"{100 * one[name]:.2f}" for name in ("clean", *DAMAGE))] for one in figures["shares"]
+    ]
+    return page.table(heads, rows, text_columns=0)
+
+
+if __name__ == "__main__":
+    main()
