@@ -97,7 +97,7 @@ def reliability_figure(bins: Reliability, *, title: str = "Reliability") -> "Fig
         top.bar(left[bare], bins.accuracy[bare], width[bare], color="none", linestyle=":", label=name, **look)
     top.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="perfect calibration")
     expected = if_calibrated(bins)
-    bars = (bins.confidence[filled], expected.low[filled], expected.high[filled])
+    bars = (bins.confidence[~few], expected.low[~few], expected.high[~few])
     top.vlines(*bars, color=INK, linewidth=4, alpha=0.25, label="if calibrated, 95 %")
     means = (bins.confidence[filled], bins.accuracy[filled])
     top.plot(*means, "o", color=INK, markersize=3.5, clip_on=False, label="mean confidence")
