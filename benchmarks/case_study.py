@@ -92,7 +92,7 @@ def comparison(known: Mapping[str, Record]) -> str:
         rows.append([network.about, "the case study", "n/s", f"{accuracy:.2f}", f"{loss:.2f}"])
         for wanted, what in (((network.name,), "its settings"), (network.ours, "our settings")):
             followed = [one for one in known.values() if any(_follows(one, recipe) for recipe in wanted)]
-            rows += [_measured(network, what, one) for one in sorted(followed, key=lambda one: len(one.history))]
+            rows += [_measured(network, what, one) for one in sorted(followed, key=lambda one: one.metrics["accuracy"])]
             if not followed:
                 names = " or ".join(f"`{recipe}`" for recipe in wanted)
                 rows.append([network.about, f"{what}, {names}: not run", "", "", ""])
@@ -108,11 +108,12 @@ def _follows(record: Record, recipe: str) -> bool:
 def _measured(network: Network, what: str, record: Record) -> list[str]:
     found, planned = record.metrics, recipes.read(results.origin(record).recipe).epochs
     low, high = found["accuracy_ci95"]
-    ran = len(record.history)
+    ran, begun = len(record.history), record.about.get("start")
+    after = f", after `{begun['source']}`" if begun else ""
     return [
         network.about,
         f"{what}, run `{record.name}`",
-        str(ran) if ran >= planned else f"{ran} of {planned}",
+        (str(ran) if ran >= planned else f"{ran} of {planned}") + after,
         f"{100 * found['accuracy']:.2f} ± {50 * (high - low):.2f}",
         f"{found['log_loss']:.2f}",
     ]
