@@ -133,7 +133,13 @@ def test_info_of_a_run_says_what_to_do(mien_command: Run, tmp_path: Path) -> Non
 
 def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
-    (run,) = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
+    recorded = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
+    assert [one["run"] for one in recorded] == [
+        "vgg-narrow-refined",
+        "vgg-narrow-distilled",
+        "vgg-narrow",
+    ]  # best first
+    run = recorded[-1]
     assert run["command"] == "mien train vgg-narrow --data data/fer2013 --output runs/vgg-narrow"
     assert len(run["weights_sha256"]) == 64
     assert json.loads(mien_command("models", "info", "baseline-sgd", "--format", "json").out)["network"] == "baseline"
