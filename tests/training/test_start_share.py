@@ -77,5 +77,7 @@ def test_what_it_needs(begun: Path, cartoons: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="other ones"):
         go_on(begun, cartoons, tmp_path / "run", start_share=0.5, ferplus="majority")
     go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=1).run()
+    with pytest.raises(ConfigError, match="resume it with that --from"):
+        go_on(tmp_path / "run", cartoons, tmp_path / "run", start_share=0.5, epochs=1, resume=True)
     with pytest.raises(ConfigError, match="has ended and holds its start's share"):
         go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=2, resume=True)

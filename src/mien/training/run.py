@@ -345,6 +345,9 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         )
     if state.epoch > now["epochs"]:
         raise ConfigError(f"{folder} has {state.epoch} epochs behind it: epochs = {now['epochs']} cannot end it")
+    begun = [(one.get("start") or {}).get("source") for one in (state.about, about)]
+    if was["start_share"] and begun[0] != begun[1]:
+        raise ConfigError(f"{folder} began with {begun[0]}, whose share it will hold: resume it with that --from")
     if state.epoch == was["epochs"] < now["epochs"] and was["start_share"]:
         raise ConfigError(f"{folder} has ended and holds its start's share: train on with --from instead")
     if state.epoch == now["epochs"] and was["norm_images"] != now["norm_images"]:
