@@ -104,17 +104,17 @@ def origin(record: Record) -> Origin:
     """
     table = recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
     begun, taught = bool(record.about.get("start")), bool(record.about.get("teachers"))
-    best, best_rank = Origin("", {}), (True, 0)
+    ignored = (*HOW, *OF_THE_START) if begun else HOW
+    found: list[tuple[bool, int, Origin]] = []  # of another network or not, number of changes
     for name in recipes.names():
         if (name in BEGUN) != begun or (name in TAUGHT) != taught:
             continue
         planned = transfer.settle(recipes.read(name)).to_dict()
-        ignored = (*HOW, *OF_THE_START) if begun else HOW
         changes = {key: value for key, value in table.items() if key not in ignored and planned[key] != value}
         foreign = planned["model"] != table["model"]
-        rank = (foreign, len(changes))
-        if (begun or taught or not foreign) and (not best.recipe or rank < best_rank):
-            best, best_rank = Origin(name, changes), rank
+        if begun or taught or not foreign:
+            found.append((foreign, len(changes), Origin(name, changes)))
+    best = min(found, key=lambda one: one[:2], default=(True, 0, Origin("", {})))[2]
     other: dict[str, Any] = {}
     horizons = record.about.get("horizons") or []
     if len(horizons) > 1:  # resumed towards another number of epochs: another schedule
