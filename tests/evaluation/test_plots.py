@@ -65,9 +65,7 @@ def test_a_lone_image_reaches_no_legend_and_is_no_solid_bar() -> None:
 
 def test_grey_bars_hold_the_accuracies_of_a_calibrated_model() -> None:
     bins = metrics.Reliability(np.linspace(0, 1, 3), np.array([25, 400]), np.array([0.4, 0.9]), np.array([0.5, 0.7]))
-    (bars,) = (
-        one for one in plots.reliability_figure(bins).axes[0].collections if one.get_label() == "if calibrated, 95 %"
-    )
+    (bars,) = (one for one in plots.reliability_figure(bins).axes[0].collections if one.get_label() == "perfect, 95 %")
     ends = [[tuple(end) for end in bar] for bar in bars.get_segments()]
     expected = metrics.if_calibrated(bins)
     assert ends == [[(x, low), (x, high)] for x, low, high in zip((0.4, 0.9), expected.low, expected.high, strict=True)]
