@@ -79,6 +79,7 @@ def card(path: Path, metrics: dict[str, Any]) -> str:
     low, high = metrics["accuracy_ci95"]
     aligned = (spec.training["data"].get("provenance") or {}).get("aligned", {})
     added = f", and aligned crops of {aligned['images']['train']:,} of them" if aligned.get("added") else ""
+    added += " pasted into photos" if aligned.get("photos") else ""
     return CARD.format(
         name=path.stem,
         summary=f"{spec.precision} weights of `{recipe['model']}`: what `mien.load({path.stem!r})` reads.",

@@ -90,10 +90,10 @@ def box_in_geometry(found: Detections, box_xyxy_ratio: Sequence[float]) -> Detec
 
 
 @cache
-def background_pictures() -> tuple[Image, ...]:
-    """Photographs and micrographs of scikit-image on which there are no faces, at least as large as the photo."""
+def background_pictures(names: tuple[str, ...]) -> tuple[Image, ...]:
+    """Pictures of scikit-image on which there are no faces, at least as large as the photo."""
     pictures = []
-    for name in BACKGROUNDS:
+    for name in names:
         picture = getattr(samples, name)()
         if picture.ndim == 2:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
@@ -102,16 +102,22 @@ def background_pictures() -> tuple[Image, ...]:
     return tuple(pictures)
 
 
-def background(rng: np.random.Generator) -> Image:
+def background(rng: np.random.Generator, names: tuple[str, ...] = BACKGROUNDS) -> Image:
     """A random window of a random picture, mirrored half of the time, `(480, 640, 3)`."""
-    pictures = background_pictures()
+    pictures = background_pictures(names)
     picture = pictures[rng.integers(len(pictures))]
     top, left = (rng.integers(have - want + 1) for have, want in zip(picture.shape, PHOTO_HW, strict=False))
     window = picture[top : top + PHOTO_HW[0], left : left + PHOTO_HW[1]]
     return np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
 
 
-def paste(face: NDArray[np.uint8], rng: np.random.Generator, *, max_turn_deg: float = TURN_DEG) -> Pasted:
+def paste(
+    face: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    max_turn_deg: float = TURN_DEG,
+    backgrounds: tuple[str, ...] = BACKGROUNDS,
+) -> Pasted:
     """`(48, 48)` grey `face` enlarged, turned and blended into a photo at a random place that holds it whole."""
     side_px, turn_deg = rng.uniform(*SIDE_PX), rng.uniform(-max_turn_deg, max_turn_deg)
     half = side_px * (np.cos(np.radians(turn_deg)) + abs(np.sin(np.radians(turn_deg)))) / 2
@@ -124,7 +130,7 @@ def paste(face: NDArray[np.uint8], rng: np.random.Generator, *, max_turn_deg: fl
     layer = cv2.warpAffine(face, to_photo, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     distance_px = _inside_distance(centre_xy, side_px, turn_deg)
     opacity = np.clip(distance_px / (BLEND_RATIO * side_px), 0, 1)[..., None]
-    photo = background(rng) * (1 - opacity) + layer[..., None] * opacity
+    photo = background(rng, backgrounds) * (1 - opacity) + layer[..., None] * opacity
     return Pasted(np.rint(photo).astype(np.uint8), (centre_xy[0], centre_xy[1]), side_px)
 
 

@@ -34,7 +34,7 @@ from mien.training import recipe as recipes
 from mien.training.distributed import World
 from mien.training.engine import Engine
 from mien.training.recipe import Recipe
-from mien.training.results import TAUGHT
+from mien.training.results import BEGUN, TAUGHT
 
 ROOT = Path(__file__).parents[1]
 TEACHER = START = "default"
@@ -82,7 +82,9 @@ def drawn(faces: int, number: int) -> NDArray[np.int64]:
 
 def prepared(name: str, recipe: Recipe, dataset: Dataset, folder: Path, world: World) -> tuple[Engine, str]:
     """The engine, and what its weights start from: random ones where the recipe's cannot be had."""
-    start = run.load_start(START) if name == "finetune" else None
+    start = run.load_start(START) if name in BEGUN else None
+    if start and name != "finetune" and start.about["recipe"]["model"] != recipe.model:
+        start, recipe = None, replace(recipe, start_share=0.0)  # of another network: there is no start to share
     taught = distill.load([TEACHER], temperature=recipe.distill_temperature) if name in TAUGHT else None
     job = run.Job(recipe, dataset, folder, name=name, start=start, teachers=taught)
     began = START if start else recipe.pretrained if recipe.pretrained != "none" else "random"

@@ -29,7 +29,7 @@ from mien.models.pixels import normalise
 from mien.training import data, norms, run
 from mien.training import recipe as recipes
 
-SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+SHARES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 DAMAGE = ("noise", "blur", "low-resolution", "jpeg")  # the first two as in training, the others never seen there
 STRENGTH = 3
 BATCH = 256
@@ -56,8 +56,8 @@ def main() -> None:
     faces["photos"] = (crops, validation.labels[at])
     shares = measure(options.start, options.end, dataset.split("train"), faces, images=options.images)
     figures = {
-        "start": options.start.name,
-        "end": options.end.name,
+        "start": options.start.stem,
+        "end": options.end.stem,
         "images": options.images,
         "photos": len(crops),
         "strength": STRENGTH,
@@ -75,7 +75,9 @@ def measure(start: Path, end: Path, train: Split, faces: Faces, *, images: int) 
     found = []
     for share in SHARES:
         mixed = {
-            name: torch.lerp(value, begun[name], share) for name, value in ended.items() if value.is_floating_point()
+            name: torch.lerp(value, begun[name].to(value), share)
+            for name, value in ended.items()
+            if value.is_floating_point()
         }
         model.load_state_dict({**ended, **mixed})
         batches = rows.tensor_split(math.ceil(images / BATCH))

@@ -31,6 +31,7 @@ PARAMETERS = {
     "resnet34-se": 21_440_627,
     "resnet50": 36_103_239,
     "resnet9-narrow": 1_626_439,
+    "resnet9-tiny": 407_719,
     "senet50": 38_634_231,
     "timm:resnet18": 11_180_103,
     "vgg": 23_595_207,

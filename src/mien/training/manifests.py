@@ -10,7 +10,10 @@ from mien.training import transfer
 from mien.training.records import Record
 from mien.training.results import prepared, ranked
 
-EARLIER = {"500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow"}
+EARLIER = {
+    "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow",
+    "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "resnet9-narrow-aligned",
+}
 """Files that were packaged once and taught since, by sha256: the run that each was exported from, as int8."""
 
 NETWORK = ("model", "pretrained")  # settings that a command had better not change
@@ -33,7 +36,7 @@ def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     base = min(changes, key=lambda name: (*(key in changes[name] for key in NETWORK), len(changes[name]), name))
     words = ["mien", "distill" if about.get("teachers") else "train", base]
     if start := about.get("start"):
-        words += ["--from", f"runs/{start['source']}"]
+        words += ["--from", f"runs/{start['source'].removesuffix('.safetensors')}"]  # the run whose weights they are
     for teacher in about.get("teachers") or []:
         run = {**EARLIER, **checkpoints}.get(teacher["sha256"])
         words += ["--teacher", f"runs/{run}" if run else teacher["name"]]

@@ -27,6 +27,7 @@ TAUGHT = {
     "resnet50-distilled": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
+    "resnet9-narrow-photos": "runs/resnet9-narrow-aligned",
     "resnet9-narrow-robust": "runs/resnet9-narrow-aligned",
     "senet50-distilled": "default",
     "vgg-narrow-distilled": "default",
@@ -39,6 +40,7 @@ BEGUN = {
     "baseline-improved": "runs/baseline-distilled",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
+    "resnet9-narrow-photos": "runs/resnet9-narrow-aligned",
     "resnet9-narrow-robust": "runs/resnet9-narrow-aligned",
     "vgg-narrow-distilled": "runs/vgg-narrow",
     "vgg-narrow-refined": "runs/vgg-narrow-distilled",
@@ -79,7 +81,8 @@ NOTE_NOT_RUN = """No saved run followed these recipes to the letter, so they hav
 one came close, what it changed stands above. Smoke-runs (`python benchmarks/smoke.py --data data/fer2013`) go as far as
 to show that a recipe works: some steps, no figures. Their data come from
 `mien data prepare SRC data/fer2013 --ferplus fer2013new.csv`; with `--add-aligned` it makes `data/fer2013-and-aligned`,
-which runs with aligned crops added had.
+which runs with aligned crops added had, and `python benchmarks/photo_faces.py data/fer2013 data/fer2013-and-photos`
+makes what those with aligned crops from photos had.
 """
 
 
@@ -120,7 +123,8 @@ def origin(record: Record) -> Origin:
     if len(horizons) > 1:  # resumed towards another number of epochs: another schedule
         other["planned epochs"] = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
     if aligned := record.about["data"].get("aligned"):
-        other["aligned crops"] = "added" if aligned.get("added") else "instead of the images"
+        what = "aligned crops from photos" if aligned.get("photos") else "aligned crops"
+        other[what] = "added" if aligned.get("added") else "instead of the images"
     return Origin(best.recipe, {**best.changes, **other}) if best.recipe else best
 
 
@@ -129,6 +133,8 @@ def prepared(record: Record) -> str:
     aligned = record.about["data"].get("aligned")
     if not aligned:
         return "data/fer2013"
+    if aligned.get("photos"):
+        return "data/fer2013-and-photos"
     return "data/fer2013-and-aligned" if aligned.get("added") else "data/fer2013-aligned"
 
 
