@@ -1,6 +1,6 @@
 """The pictures of docs/explanations.md, from portraits that two packages ship and from drawn faces.
 
-    python benchmarks/explanation_figures.py --run RUN --model default --baseline runs/baseline-improved
+    python benchmarks/explanation_figures.py --run RUN --model default --baseline baseline
 
 RUN is the run or checkpoint behind the strongest model at hand (for gradients); --model and --baseline are names,
 .onnx files, runs or checkpoints. No image of FER-2013 is shown. Without --baseline the comparison is left out.
@@ -43,14 +43,13 @@ def main() -> None:
 
     collins, hopper = portraits(options.portraits)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    others = [options.baseline] if options.baseline else []
-    explain_to("explain-methods.png", [collins], [options.run, *others], "--grid", "methods")
+    explain_to("explain-methods.png", [collins], [options.run], "--grid", "methods")
     explain_to("explain-labels.png", [hopper], [options.model], "--grid", "labels")
     explain_to(
         "explain-check.png", [collins], [options.run], "--check", "--method", "occlusion", "--method", "saliency"
     )
-    if others:
-        explain_to("explain-baseline.png", [collins, hopper], [*others, options.model])
+    if options.baseline:
+        explain_to("explain-baseline.png", [collins, hopper], [options.baseline, options.model])
     saliency_for_the_classes(load(options.run)).save(PICTURES / "explain-saliency.png")
     for path in PICTURES.glob("explain-*.png"):
         shrink(path)
