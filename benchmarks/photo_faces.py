@@ -3,8 +3,8 @@
     python benchmarks/photo_faces.py data/fer2013 data/fer2013-and-photos
 
 pastes every training face into a photo as benchmarks/pipeline.py does, on other backgrounds than that benchmark has,
-lets centerface find it, and adds the aligned crop behind the training images. Faces that are not found add nothing;
-validation and test stay as they are. Twenty minutes on two cores.
+lets centerface find it in its surroundings, and adds the aligned crop behind the training images. Faces that are not
+found add nothing; validation and test stay as they are. Twenty minutes on two cores.
 """
 
 import argparse
@@ -39,10 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="packed data set")
     parser.add_argument("output", type=Path, help="packed data set to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="which photos (default 0)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     options = parser.parse_args()
     dataset = packed.load(options.data)
+    if not dataset.provenance.get("aligned", {"added": True}).get("added"):
+        parser.error(f"{options.data} holds aligned crops instead of the images: prepare it without --align")
     plain = dataset.split("train").without_added()
     crops, at = cut(np.asarray(plain.images), options.seed, workers=options.workers)
     print(f"{len(crops)} of {len(plain)} faces found")
@@ -57,6 +59,8 @@ def cut(images: NDArray[np.uint8], seed: int, *, workers: int) -> tuple[NDArray[
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawned, initializer=partial(cv2.setNumThreads, 1)) as pool:
         found = [one for chunk in pool.map(_cut_chunk, chunks, starts, repeat(seed)) for one in chunk]
+    if not found:
+        raise SystemExit("no face was found in any photo: nothing to add")
     return np.stack([crop for _, crop in found]), np.array([at for at, _ in found])
 
 

@@ -91,7 +91,7 @@ def box_in_geometry(found: Detections, box_xyxy_ratio: Sequence[float]) -> Detec
 
 @cache
 def background_pictures(names: tuple[str, ...]) -> tuple[Image, ...]:
-    """Pictures of scikit-image on which there are no faces, at least as large as the photo."""
+    """Pictures of scikit-image on which there is no human face, at least as large as the photo."""
     pictures = []
     for name in names:
         picture = getattr(samples, name)()

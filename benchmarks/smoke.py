@@ -7,7 +7,8 @@ validates on some, writes its checkpoints, and is read back to judge a face; a l
 fails it. It shows that a recipe works, not how good it is, so no accuracy is kept: the output, to which each call adds,
 says when, how many steps of how many faces, and from which weights, and `mien results write` puts that beside recipes
 without a finished run. Weights that cannot be had here (VGGFace2, runs of one's own) are replaced by random ones with
-nothing frozen. Students and `finetune` have the packaged model as teacher and start.
+nothing frozen. Students have the packaged model as teacher; recipes that go on with a model
+start from it where the network is the same, else from random weights.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def drawn(faces: int, number: int) -> NDArray[np.int64]:
 def prepared(name: str, recipe: Recipe, dataset: Dataset, folder: Path, world: World) -> tuple[Engine, str]:
     """The engine, and what its weights start from: random ones where the recipe's cannot be had."""
     start = run.load_start(START) if name in BEGUN else None
-    if start and name != "finetune" and start.about["recipe"]["model"] != recipe.model:
+    if start and start.about["recipe"]["model"] != recipe.model:
         start, recipe = None, replace(recipe, start_share=0.0)  # of another network: there is no start to share
     taught = distill.load([TEACHER], temperature=recipe.distill_temperature) if name in TAUGHT else None
     job = run.Job(recipe, dataset, folder, name=name, start=start, teachers=taught)

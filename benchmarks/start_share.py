@@ -2,11 +2,11 @@
 
     python benchmarks/start_share.py START END --data DATA
 
-END is a run that went on from the run START with `start_share = 0`. For shares of START from 1 to 0 the weights are
-mixed, batch norm's statistics taken anew from plain training images, and all validation faces judged, as they are,
-at the middle strength of `mien evaluate --robustness`, and some of them as serving cuts them from photos
-(benchmarks/pipeline.py, centerface, aligned): results/start_share.json and the table of docs/training.md. Eight minutes
-on one core.
+END is a run that went on from START, a run or its .safetensors file, with `start_share = 0`. For shares of START from 1
+to 0 the weights are mixed, batch norm's statistics taken anew from plain training images, and all validation faces
+judged, as they are, at the middle strength of `mien evaluate --robustness`, and some of them as serving cuts them from
+photos (benchmarks/pipeline.py, centerface, aligned): results/start_share.json and the table of docs/training.md. Eight
+minutes on one core.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def main() -> None:
     faces["photos"] = (crops, validation.labels[at])
     shares = measure(options.start, options.end, dataset.split("train"), faces, images=options.images)
     figures = {
-        "start": options.start.stem,
-        "end": options.end.stem,
+        "start": options.start.name.removesuffix(".safetensors"),
+        "end": options.end.name,
         "images": options.images,
         "photos": len(crops),
         "strength": STRENGTH,

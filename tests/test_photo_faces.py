@@ -15,7 +15,9 @@ from mien.bundle import FER2013_LANDMARKS
 from mien.datasets import packed
 from mien.faces import align, detect
 from mien.images import read_image
+from mien.labels import FER7
 from mien.preprocess import to_grey
+from mien.training import records, results
 from tests.drawing import draw_split
 
 REPOSITORY = Path(__file__).parents[1]
@@ -91,10 +93,30 @@ def test_added_crops_stand_behind_with_label_votes_and_name(photo_faces: ModuleT
     np.testing.assert_array_equal(both.without_added().images, plain.images)
 
 
-def test_the_set_says_how_it_was_made(photo_faces: ModuleType) -> None:
+def test_a_run_on_such_a_set_names_it(photo_faces: ModuleType, tmp_path: Path) -> None:
+    """What the set says of itself is what records attribute runs by."""
     plain = draw_split(2, seed=1)
     about = photo_faces.provenance(packed.Dataset((), {}, {"mien": "0"}), plain, np.array([1]), 5)
-    assert about["mien"] == "0"
-    assert about["aligned"]["images"]["train"] == 1
-    assert about["aligned"]["images_without_a_face"]["train"] == len(plain) - 1
-    assert about["aligned"]["photos"]["seed"] == 5
+    both = photo_faces.added(plain, plain.images[:1], np.array([1]))
+    packed.save(packed.Dataset(FER7, {"train": both, "validation": plain}, about), tmp_path / "set")
+    kept = packed.load(tmp_path / "set").provenance
+    assert kept["mien"] == "0"
+    (path,) = (REPOSITORY / "results" / "runs").glob("resnet9-narrow-photos.json")
+    record = next(one for one in records.read(path.parent) if one.name == path.stem)
+    data = {**record.about["data"], "aligned": kept["aligned"]}
+    one = replace(record, about={**record.about, "data": data})
+    assert results.prepared(one) == "data/fer2013-and-photos"
+    assert results.origin(one) == results.Origin("resnet9-narrow-photos", {})  # the data that the recipe is made for
+    plainly = replace(record, about={**record.about, "data": {**data, "aligned": {**kept["aligned"], "photos": None}}})
+    assert results.origin(plainly).changes == {"aligned crops": "added"}
+
+
+def test_aligned_images_are_no_images_to_paste(photo_faces: ModuleType, tmp_path: Path) -> None:
+    plain = draw_split(2, seed=1)
+    aligned = {"aligned": {"images": {"train": 14}}}
+    packed.save(packed.Dataset(FER7, {"train": plain, "validation": plain}, aligned), tmp_path / "set")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["photo_faces.py", str(tmp_path / "set"), str(tmp_path / "out")])
+        with pytest.raises(SystemExit, match="2"):
+            photo_faces.main()
+    assert not (tmp_path / "out").exists()

@@ -11,10 +11,10 @@ from mien.training.records import Record
 from mien.training.results import prepared, ranked
 
 EARLIER = {
-    "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow",
-    "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "resnet9-narrow-aligned",
+    "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow.onnx",
+    "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "resnet9-narrow-aligned.onnx",
 }
-"""Files that were packaged once and taught since, by sha256: the run that each was exported from, as int8."""
+"""Files that were packaged once and taught since, by sha256: the run that each is the int8 export of."""
 
 NETWORK = ("model", "pretrained")  # settings that a command had better not change
 

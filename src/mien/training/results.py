@@ -47,6 +47,9 @@ BEGUN = {
 }
 """Recipes that go on with a model, each with the one that it is given here."""
 
+MADE_FOR = {"resnet9-narrow-photos": "data/fer2013-and-photos", "resnet9-narrow-robust": "data/fer2013-and-aligned"}
+"""Recipes that are meant for other training images than the plain ones."""
+
 CURVES = """## Learning curves
 
 Training figures are those of the augmented faces as they went by, under the recipe's own loss (with softened, mixed or
@@ -122,7 +125,8 @@ def origin(record: Record) -> Origin:
     horizons = record.about.get("horizons") or []
     if len(horizons) > 1:  # resumed towards another number of epochs: another schedule
         other["planned epochs"] = ", ".join(f"{one['epochs']} from epoch {one['from_epoch']}" for one in horizons)
-    if aligned := record.about["data"].get("aligned"):
+    aligned = record.about["data"].get("aligned")
+    if aligned and prepared(record) != MADE_FOR.get(best.recipe):
         what = "aligned crops from photos" if aligned.get("photos") else "aligned crops"
         other[what] = "added" if aligned.get("added") else "instead of the images"
     return Origin(best.recipe, {**best.changes, **other}) if best.recipe else best
@@ -180,7 +184,7 @@ def command(recipe: str) -> str:
     begun = f" --from {BEGUN[recipe]}" if recipe in BEGUN else ""
     taught = f" --teacher {TAUGHT[recipe]}" if recipe in TAUGHT else ""
     verb = "distill" if taught else "train"
-    return f"mien {verb} {recipe}{begun}{taught} --data data/fer2013 --output runs/{recipe}"
+    return f"mien {verb} {recipe}{begun}{taught} --data {MADE_FOR.get(recipe, 'data/fer2013')} --output runs/{recipe}"
 
 
 def _standing(recipe: str, records: Sequence[Record]) -> str:
