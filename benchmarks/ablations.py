@@ -128,11 +128,10 @@ def measure(folder: Path, validation: Split) -> tuple[dict[str, Any], NDArray[np
     """Figures of a finished run, and which validation faces it recognises."""
     network, spec = run.load_model(folder)
     found = evaluate(torch_predict(network, spec), validation, labels=spec.labels)
-    figures, history = found.to_dict(), checkpoint.load(folder / "last.pt").history
+    figures = found.to_dict()
     row = {
-        "epochs": len(history),
+        "epochs": len(checkpoint.load(folder / "last.pt").history),
         "macs": count_macs(network, torch.zeros(1, spec.input.channels, *spec.input.size_hw)),
-        "seconds": round(sum(epoch["seconds"] for epoch in history)),
         **{name: round(figures[name], 5) for name in FIGURES},
     }
     return row, found.correct
@@ -142,7 +141,7 @@ def shared(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the seeds have in common once, the rest as a list, one entry a seed."""
     first = trials[0]
     return {name: first[name] for name in ("epochs", "macs")} | {
-        name: [trial[name] for trial in trials] for name in ("seconds", *FIGURES)
+        name: [trial[name] for trial in trials] for name in FIGURES
     }
 
 
@@ -155,7 +154,7 @@ def beside(right: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str, 
 
 def section(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of the page."""
-    heads = ["change", "what it is", "epochs", "MACs", "cost", "minutes", "accuracy, %", "macro-F1", "log-loss"]
+    heads = ["change", "what it is", "epochs", "MACs", "cost", "accuracy, %", "macro-F1", "log-loss"]
     heads.append("over plain (95 %), points")
     return page.table(heads, [_cells(row) for row in rows], text_columns=2)
 
@@ -170,7 +169,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         str(row["epochs"]),
         f"{row['macs'] / 1e6:.1f} M",
         f"{row['cost']:.2f}",
-        f"{np.mean(row['seconds']) / 60:.0f}",
         f"{100 * np.mean(row['accuracy']):.2f} ({seeds})",
         f"{np.mean(row['macro_f1']):.4f}",
         f"{np.mean(row['log_loss']):.4f}",
@@ -196,9 +194,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         fill = look.colour if beyond else "white"
         axes.plot(100 * row["gain"], place, "o", color=look.colour, markerfacecolor=fill, markersize=7)
     axes.set_yticks(range(len(changed)), [row["name"] for row in reversed(changed)])
-    axes.set_xlabel(
-        "accuracy over the plain runs, points, with its 95 % interval; filled: beyond what other faces would change"
-    )
+    axes.set_xlabel("accuracy over the plain runs, points, with 95 % interval
+filled: beyond what other faces would change")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
