@@ -194,8 +194,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         fill = look.colour if beyond else "white"
         axes.plot(100 * row["gain"], place, "o", color=look.colour, markerfacecolor=fill, markersize=7)
     axes.set_yticks(range(len(changed)), [row["name"] for row in reversed(changed)])
-    axes.set_xlabel("accuracy over the plain runs, points, with 95 % interval
-filled: beyond what other faces would change")
+    axes.set_xlabel("accuracy over the plain runs, points (95 %)\nfilled: beyond what other faces would change")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
