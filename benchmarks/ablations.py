@@ -161,8 +161,8 @@ def section(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     seeds = " and ".join(f"{100 * one:.2f}" for one in row["accuracy"])
-    low, high = row["ci95"]
-    over = "" if row["name"] == PLAIN else f"{_points(row['gain'])} ({_points(low)} to {_points(high)})"
+    gain, low, high = (page.signed(100 * one) for one in (row["gain"], *row["ci95"]))
+    over = "" if row["name"] == PLAIN else f"{gain} ({low} to {high})"
     return [
         row["name"],
         row["about"],
@@ -174,10 +174,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{np.mean(row['log_loss']):.4f}",
         over,
     ]
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

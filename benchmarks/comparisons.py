@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from page import replace_section, table
+from page import replace_section, signed, table
 
 from mien.evaluation import metrics, plots
 from mien.labels import FER7
@@ -200,8 +200,8 @@ def _sentence(first: Entry, other: Entry) -> str:
         (right, n), (before, _) = other.counts(label), first.counts(label)
         faces.append(f"{label} {right} of {n} faces ({before})")
     return (
-        f"- **{_plain(other)}** beside {_plain(first)}: accuracy {_signed(points)} points ({_signed(100 * low)} to "
-        f"{_signed(100 * high)}, {doubt}), mean recall of the classes {_signed(recall)}; found: {', '.join(faces)}."
+        f"- **{_plain(other)}** beside {_plain(first)}: accuracy {signed(points)} points ({signed(100 * low)} to "
+        f"{signed(100 * high)}, {doubt}), mean recall of the classes {signed(recall)}; found: {', '.join(faces)}."
     )
 
 
@@ -260,11 +260,6 @@ def _epochs(entry: Entry) -> str:
 
 def _plain(entry: Entry) -> str:
     return entry.label.replace("*", "")
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.1f}"
-    return text.replace("-", "−") if float(text) else "0.0"
 
 
 if __name__ == "__main__":

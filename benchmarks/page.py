@@ -40,3 +40,9 @@ def table(heads: list[str], rows: list[list[str]], *, text_columns: int = 1) -> 
     """A Markdown table; columns after the first `text_columns` are set to the right."""
     rule = ["---"] * text_columns + ["--:"] * (len(heads) - text_columns)
     return "\n".join("| " + " | ".join(row) + " |" for row in [heads, rule, *rows])
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`value` with its sign, a true minus, and none where it rounds to 0."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from page import replace_section, table
+from page import replace_section, signed, table
 
 ROOT = Path(__file__).parents[1]
 PAGE, IMAGES, RESULTS = ROOT / "docs" / "report.md", ROOT / "docs" / "images", ROOT / "results" / "report.json"
@@ -102,7 +102,7 @@ def confusions(report: Mapping[str, Any]) -> str:
         text = f"{' – '.join(pair['labels'])} {before} to {after}"
         if set(pair["labels"]) in ({"angry", "surprise"}, {"fear", "sad"}):
             doubt = "" if low > 0 or high < 0 else ", which can be chance"
-            followed.append(f"{text} ({_signed(low, 0)} to {_signed(high, 0)}{doubt})")
+            followed.append(f"{text} ({signed(low, 0)} to {signed(high, 0)}{doubt})")
         elif high < 0:
             fewer.append(text)
         elif low > 0:
@@ -115,13 +115,8 @@ def confusions(report: Mapping[str, Any]) -> str:
 
 
 def _change(found: Mapping[str, Any], digits: int, factor: float = 1) -> str:
-    value, low, high = (_signed(factor * one, digits) for one in (found["change"], *found["ci95"]))
+    value, low, high = (signed(factor * one, digits) for one in (found["change"], *found["ci95"]))
     return f"{value} ({low} to {high})"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{value:+.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 if __name__ == "__main__":

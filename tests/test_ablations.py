@@ -1,27 +1,20 @@
 """benchmarks/ablations.py: equal cost, paired differences, and a page that says what was measured."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from mien.training import recipe as recipes
-
-REPOSITORY = Path(__file__).parents[1]
+from tests.scripts import benchmark
 
 
 @pytest.fixture(scope="module")
 def ablations() -> Iterator[ModuleType]:
     pytest.importorskip("torch")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-        import ablations  # noqa: PLC0415 - a script
-
-        yield ablations
-    sys.modules.pop("ablations")
+    with benchmark("ablations") as script:
+        yield script
 
 
 def test_every_run_costs_the_same_but_the_one_that_says_so(ablations: ModuleType) -> None:

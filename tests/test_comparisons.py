@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -19,6 +18,7 @@ from mien.labels import FER7
 from mien.training import recipe as recipes
 from mien.training import records
 from mien.training.records import Record
+from tests.scripts import benchmark
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -26,12 +26,8 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def comparisons() -> Iterator[ModuleType]:
     pytest.importorskip("matplotlib")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-        import comparisons  # noqa: PLC0415 - a script
-
-        yield comparisons
-    sys.modules.pop("comparisons")
+    with benchmark("comparisons") as script:
+        yield script
 
 
 def run(name: str, right: tuple[int, ...], n: int = 100) -> Record:

@@ -19,6 +19,7 @@ from mien.labels import FER7
 from mien.preprocess import to_grey
 from mien.training import records, results
 from tests.drawing import draw_split
+from tests.scripts import benchmark
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -26,13 +27,8 @@ REPOSITORY = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def photo_faces() -> Iterator[ModuleType]:
     pytest.importorskip("skimage")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-        import photo_faces  # noqa: PLC0415 - a script
-
-        yield photo_faces
-    for name in ("photo_faces", "pipeline"):
-        sys.modules.pop(name)
+    with benchmark("photo_faces") as script:
+        yield script
 
 
 @pytest.fixture(scope="module")
