@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.runtime.session import available_cpus
+from mien.runtime.cpus import available_cpus
 
 ROOT = Path(__file__).parents[1]
 DATA = "DATA"  # stands for the data set in a command

@@ -36,7 +36,7 @@ from mien.errors import MienError
 from mien.images import read_image, write_image
 from mien.labels import FER7
 from mien.results import Face, Quality
-from mien.runtime.session import available_cpus
+from mien.runtime.cpus import available_cpus
 
 WORKLOADS = {
     "photos, centerface": ("photos.txt", "centerface"),

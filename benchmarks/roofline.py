@@ -25,8 +25,9 @@ from timing import in_turn
 
 from mien import bench, hub
 from mien.preprocess import network_input
+from mien.runtime.cpus import available_cpus
 from mien.runtime.predictor import Predictor
-from mien.runtime.session import MAX_THREADS, available_cpus, create_session, session_options
+from mien.runtime.session import MAX_THREADS, create_session, session_options
 
 MODELS = {"default": "int8", "default-fp16": "fp32"}  # and the arithmetic that they run in
 PRODUCTS = (512, 1024, 2048)  # sides of the square matrices: the fastest counts

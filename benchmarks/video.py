@@ -32,7 +32,7 @@ from timing import DETECTORS, analyzers
 from mien import bench
 from mien.datasets import packed
 from mien.pipeline import Analyzer
-from mien.runtime.session import available_cpus
+from mien.runtime.cpus import available_cpus
 from mien.video import looks
 from mien.video.analyze import follow
 from mien.video.frames import ClosedAfterUse, Frame, FrameSource, SourceInfo

@@ -33,6 +33,14 @@ def jpeg_cut_in_half() -> bytes:
     return buffer.getvalue()[: buffer.tell() // 2]
 
 
+def jpeg_of_scans(scans: int) -> bytes:
+    """A progressive JPEG of 64 x 64 whose last scan stands in it so often that it has `scans` of them."""
+    buffer = io.BytesIO()
+    PIL.Image.new("L", (64, 64), 90).save(buffer, "JPEG", progressive=True)
+    head, *found = buffer.getvalue().removesuffix(b"\xff\xd9").split(b"\xff\xda")
+    return b"\xff\xda".join([head, *found, *[found[-1]] * (scans - len(found))]) + b"\xff\xd9"
+
+
 def one_pixel() -> bytes:
     """A whole PNG of 1 x 1."""
     buffer = io.BytesIO()

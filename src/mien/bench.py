@@ -30,8 +30,9 @@ from mien.images import read_image, write_image
 from mien.pipeline import Analyzer
 from mien.results import Image
 from mien.runtime import providers
+from mien.runtime.cpus import available_cpus
 from mien.runtime.predictor import Predictor
-from mien.runtime.session import MAX_THREADS, available_cpus
+from mien.runtime.session import MAX_THREADS
 from mien.video.track import FaceTracker
 
 PACKAGES = ("mien", "numpy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "openvino", "pillow", "av")

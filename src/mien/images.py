@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,14 @@ from mien.results import Image
 Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | PIL.Image.Image | NDArray[Any]
 """What `read_image` takes; an array is `(H, W)` grey, `(H, W, 3)` RGB or `(H, W, 4)` RGBA, uint8."""
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF", "JPEG2000", "ICO", "QOI")
-"""Pillow decoders in use; the first five are quick to import. The others stay off: EPS starts Ghostscript, several
-are old and little tested."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "AVIF", "TIFF", "JPEG2000", "QOI")
+"""Pillow decoders in use; the first five are quick to import. The others stay off: EPS starts Ghostscript, ICO decodes
+before its size can be looked at, several are old and little tested."""
 
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-        *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm", ".ico", ".qoi"),
+        *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pnm", ".qoi"),
         *(".heic", ".heif"),  # not read, but pictures: `read_image` names them and their cure
     }
 )
@@ -44,6 +45,11 @@ UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
 }
 REDUCTIONS = (8, 4, 2)  # what libjpeg-turbo's scaled inverse DCT can divide a picture by
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+MAX_SCANS = 100  # of a JPEG: usual ones have up to 10, and each is one more pass over the whole picture
+SEGMENT = re.compile(
+    rb"\xff([\x02-\xcf\xd9-\xfe])"
+)  # JPEG markers (T.81, B.1.1), but those that stand alone: TEM, RST, SOI
+END, SCAN = b"\xd9", b"\xda"
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError),
     *(RuntimeError, zlib.error, struct.error),
@@ -212,16 +218,30 @@ def _opened(name: str, data: bytes, limits: Limits) -> PIL.Image.Image:
     """The picture in `data` with its header read; `name` stands for it in errors.
 
     Raises:
-        ImageError: it is no picture that mien reads, or its header is damaged or tells of too many pixels.
+        ImageError: it is no picture that mien reads, its header is damaged, or it would take too long to decode.
     """
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name}: {_too_large(limits)}") from error
     except PIL.UnidentifiedImageError as error:
         raise ImageError(f"{name}: {_not_a_picture(data)}") from error
     except DAMAGE as error:
         raise ImageError(f"{name}: damaged ({error}): save or copy it again") from error
+    if picture.format in ("JPEG", "MPO") and _has_too_many_scans(data):
+        raise ImageError(f"{name}: a JPEG of more than {MAX_SCANS} scans: save it again")
+    return picture
+
+
+def _has_too_many_scans(jpeg: bytes) -> bool:
+    """Whether the first picture in `jpeg` has more than `MAX_SCANS` scans; what only looks like one is not counted."""
+    if jpeg.count(b"\xff" + SCAN) <= MAX_SCANS:
+        return False
+    place, scans = 0, 0
+    while scans <= MAX_SCANS and (found := SEGMENT.search(jpeg, place)) and found[1] != END:
+        scans += found[1] == SCAN
+        place = found.end() + max(2, int.from_bytes(jpeg[found.end() : found.end() + 2], "big"))
+    return scans > MAX_SCANS
 
 
 def _not_a_picture(data: bytes) -> str:
@@ -285,7 +305,7 @@ def _orientation(picture: PIL.Image.Image) -> int:
 def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """Any Pillow mode as RGB."""
     if picture.mode.startswith("I"):  # 16-bit grey: I;16, or I where the file does not say
-        samples = np.asarray(picture).astype(np.int64)
+        samples = np.asarray(picture)
         # up to 255 they are hardly 16 bits, which would be all black; netpbm files say that they are
         unclear = picture.mode == "I" and picture.format != "PPM" and samples.max(initial=0) <= 0xFF
         if unclear or samples.min(initial=0) < 0 or samples.max(initial=0) > 0xFFFF:
@@ -299,5 +319,6 @@ def _to_rgb(picture: PIL.Image.Image, name: str) -> PIL.Image.Image:
 
 
 def _on_backdrop(rgba: PIL.Image.Image) -> PIL.Image.Image:
-    backdrop = PIL.Image.new("RGBA", rgba.size, BACKDROP_RGB)
-    return PIL.Image.alpha_composite(backdrop, rgba).convert("RGB")
+    backdrop = PIL.Image.new("RGB", rgba.size, BACKDROP_RGB)
+    backdrop.paste(rgba, mask=rgba)
+    return backdrop

@@ -228,7 +228,7 @@ def test_killed_after_assembling(album: Path, tmp_path: Path, score: Score, monk
 
 def test_what_killed_writers_left_goes_away(album: Path, tmp_path: Path, tiny_onnx: Path, score: Score) -> None:
     interrupt(settings(album, tmp_path / "folder", tiny_onnx))
-    (tmp_path / "folder" / ".part-0000003.parquet.abc.partial").write_bytes(b"half")
+    (tmp_path / "folder" / ".part-0000003.parquet.0123456789ab.partial").write_bytes(b"half")
     (tmp_path / "folder" / "_try-0000003").write_bytes(b"4")
     score(album, tmp_path / "folder", resume=True)
     assert not [path for path in (tmp_path / "folder").iterdir() if path.name.startswith((".", "_try"))]
@@ -245,10 +245,23 @@ def test_what_a_kill_while_assembling_left_goes_away(
     assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(others)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["film.mkv.partial", "notes.txt"])
+def test_a_folder_of_others_is_refused_and_stays(
+    album: Path, tmp_path: Path, score: Score, name: str, *, resume: bool
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"holds other files \\({name}\\)"):
+        score(album, tmp_path / "out", resume=resume)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
 def test_what_others_put_beside_the_parts_stays(album: Path, tmp_path: Path, tiny_onnx: Path, score: Score) -> None:
     interrupt(settings(album, tmp_path / "out.parquet", tiny_onnx))
     (tmp_path / "out.parquet.parts" / "notes.md").write_text("mine")
-    score(album, tmp_path / "out.parquet", resume=True)
+    for _ in range(2):  # what is done may be resumed, too
+        score(album, tmp_path / "out.parquet", resume=True)
     assert [path.name for path in (tmp_path / "out.parquet.parts").iterdir()] == ["notes.md"]
 
 

@@ -18,8 +18,8 @@ from tests.tiny_model import tiny_spec, tiny_weights, write_tiny_model
 from mien import bundle
 from mien.errors import ModelError
 from mien.preprocess import InputSpec
+from mien.runtime.cpus import available_cpus
 from mien.runtime.predictor import CHUNK, Predictor, softmax
-from mien.runtime.session import available_cpus
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +143,26 @@ def test_memory_stays_flat(tiny_onnx: Path) -> None:
     assert grown * unit < 80e6
 
 
-def test_available_cpus() -> None:
-    assert available_cpus() >= 1
+QUOTAS = {
+    "none": ({"cpu.max": "max 100000\n"}, 8),
+    "two CPUs": ({"cpu.max": "200000 100000\n"}, 2),
+    "one and a half": ({"cpu.max": "150000 100000\n"}, 2),
+    "a tenth": ({"cpu.max": "10000 100000\n"}, 1),
+    "more than there are": ({"cpu.max": "6400000 100000\n"}, 8),
+    "version 1": ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+    "version 1, none": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    "no control group": ({}, 8),
+}
+
+
+@pytest.mark.parametrize(("files", "cpus"), QUOTAS.values(), ids=QUOTAS)
+def test_available_cpus(files: dict[str, str], cpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may run on eight CPUs, in a container whose files say what it may use of them."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert available_cpus(tmp_path) == cpus
 
 
 # --- models that do not fit -------------------------------------------------------------------------------------------

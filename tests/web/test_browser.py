@@ -335,8 +335,11 @@ def test_access_token(chromium: Any, tiny_onnx: Path, picture: Picture) -> None:
         page = context.new_page()
         page.set_default_timeout(browsers.PATIENCE_MS)
         page.goto(url)
-        page.get_by_label("This service asks for an access token").fill(token)
-        page.get_by_role("button", name="Use token").click()
+        for entered in (token.upper(), token):  # mistyped at first: the page asks again
+            page.get_by_label("This service asks for an access token").fill(entered)
+            with page.expect_response("**/api/v1/models") as answer:
+                page.get_by_role("button", name="Use token").click()
+            assert answer.value.ok == (entered == token)
         page.locator(".facts").first.wait_for()
         upload(page, picture())
         page.locator(".bars").first.wait_for()

@@ -176,11 +176,12 @@ class _Job:
             raise ConfigError(f"{output} is a folder: name a file, or a folder that does not end in .parquet")
         if _lies_below(self.folder.address, stores.local_form(self.settings.source)):
             raise ConfigError(f"{output} is in {self.settings.source}, where it would be read: name an OUT outside")
-        if self.settings.resume:
+        landed, is_done = parts.finished(self.folder), self.is_file and _exists(output)
+        if self.settings.resume and (is_done or landed or JOB_FILE in names):
             return
-        if self.is_file and _exists(output):
+        if is_done:
             raise ConfigError(f"{output} exists: remove it, or name another OUT; --resume keeps a finished one")
-        if landed := parts.finished(self.folder):
+        if landed:
             raise ConfigError(
                 f"{self.folder.address} holds {len(landed):,} finished shards: go on with --resume, or remove it"
             )

@@ -21,7 +21,7 @@ from mien.batch.reading import Item
 from mien.batch.sources import PARQUET, Unit
 from mien.batch.stores import Folder
 from mien.batch.work import PLAN_FILE, Counts, Done, Engine, Work
-from mien.runtime.session import available_cpus
+from mien.runtime.cpus import available_cpus
 
 FETCHES = 16  # pictures of a store on their way at a time
 NAMED = 20  # errors of a shard that are reported in words; the table has all

@@ -94,6 +94,11 @@ def patiently(call: Callable[[], Answer]) -> Answer:
             time.sleep(waits.pop(0))
 
 
+def _is_partial(name: str, *, of: str = ".+") -> bool:
+    """Whether a file is one that `Folder.writing` has begun; what others call `.partial` is theirs."""
+    return re.fullmatch(rf"\.{of}\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}", name) is not None
+
+
 class _StoreFile(io.RawIOBase):
     """A file of a store; where an answer fails it is opened anew, and read on from the same place."""
 
@@ -227,7 +232,7 @@ class Folder:
 
     def names(self) -> set[str]:
         """Files in the folder, without those that are being written; empty where there is no folder."""
-        return {name for name in self._entries() if not name.endswith(PARTIAL_SUFFIX)}
+        return {name for name in self._entries() if not _is_partial(name)}
 
     def has(self, name: str) -> bool:
         """Whether a file is there."""
@@ -265,20 +270,19 @@ class Folder:
     def sweep(self, prefix: str) -> None:
         """Remove files that killed writers left, and those whose names begin with `prefix`."""
         for name in self._entries():
-            if name.endswith(PARTIAL_SUFFIX) or name.startswith(prefix):
+            if _is_partial(name) or name.startswith(prefix):
                 self.delete(name)
 
     def sweep_of(self, name: str) -> None:
         """Remove what killed writers left of one file, in a folder that is not the job's alone."""
-        left = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}{re.escape(PARTIAL_SUFFIX)}")
         for each in self._entries() if self._fs is None else ():  # an upload leaves nothing that is seen
-            if left.fullmatch(each):
+            if _is_partial(each, of=re.escape(name)):
                 self.delete(each)
 
     def remove(self, own: Callable[[str], bool]) -> None:
         """Remove the files that `own` knows, what killed writers left, and the folder if nothing else is in it."""
         for name in self._entries():
-            if own(name) or name.endswith(PARTIAL_SUFFIX):
+            if own(name) or _is_partial(name):
                 self.delete(name)
         if self._fs is None and Path(self._path).is_dir() and not any(Path(self._path).iterdir()):
             Path(self._path).rmdir()

@@ -31,7 +31,7 @@ def command(
     A bearer token for /api and /metrics is read from the environment variable MIEN_SERVE_TOKEN.
     """
     from mien.errors import ConfigError
-    from mien.runtime.session import available_cpus
+    from mien.runtime.cpus import available_cpus
     from mien.web.serving import Address, check_models, serve
     from mien.web.settings import Settings, check_exposure
 

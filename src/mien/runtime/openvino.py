@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mien import bundle
 from mien.errors import require
-from mien.runtime.session import FAULTS, MAX_THREADS, available_cpus, unloadable
+from mien.runtime.cpus import available_cpus
+from mien.runtime.session import FAULTS, MAX_THREADS, unloadable
 
 ONNX_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)"}
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from mien.errors import ModelError
+from mien.runtime.cpus import available_cpus
 
 FAULTS: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -62,13 +63,6 @@ class Session(Protocol):
 
     def get_modelmeta(self) -> Any:
         """Its `custom_metadata_map` is the metadata of the file."""
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use, which in a container can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 def create_session(

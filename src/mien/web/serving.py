@@ -19,8 +19,8 @@ from granian.http import HTTP1Settings
 
 from mien import hub
 from mien.runtime import providers
+from mien.runtime.cpus import available_cpus
 from mien.runtime.predictor import Predictor
-from mien.runtime.session import available_cpus
 from mien.web import logs, metrics
 from mien.web.app import create_app
 from mien.web.edge import Edge

@@ -54,10 +54,28 @@ function body(blob, name) {
   return form;
 }
 
-/** Loaded models; asks for the access token first where the service wants one. */
-export async function models() {
-  if (document.body.dataset.needsToken === "true" && !sessionStorage.getItem(TOKEN_KEY)) await askForToken();
-  return call("/api/v1/models");
+let loading = null;
+
+/** Loaded models, asked for once; where that failed, the next call asks again. */
+export function models() {
+  loading ??= askForModels().catch((error) => {
+    loading = null;
+    throw error;
+  });
+  return loading;
+}
+
+/** Asks for the access token first where the service wants one, and again until it is right. */
+async function askForModels() {
+  for (;;) {
+    if (document.body.dataset.needsToken === "true" && !sessionStorage.getItem(TOKEN_KEY)) await askForToken();
+    try {
+      return await call("/api/v1/models");
+    } catch (error) {
+      if (error.kind !== "unauthorized") throw error;
+      sessionStorage.removeItem(TOKEN_KEY);
+    }
+  }
 }
 
 /** Result of one picture: {source, width, height, faces, model}. */

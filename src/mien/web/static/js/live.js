@@ -36,8 +36,7 @@ let explanation = null; // maps of the face that is shown, in evidence mode
 const timeline = new Timeline($("timeline"));
 const entries = new Map(); // track id -> its entry in the list
 const startedAt = performance.now();
-const models = api.models();
-models.then(offerModels, (error) => show(error.message));
+api.models().then(offerModels, (error) => show(error.message));
 
 const WHERE = $("where").textContent;
 

@@ -12,8 +12,7 @@ const fileInput = document.getElementById("file");
 const captureInput = document.getElementById("capture");
 const limitBytes = Number(document.body.dataset.maxBytes) - 2000; // the form around the file needs some
 
-const loaded = api.models();
-loaded.then(showSureness, (error) => {
+api.models().then(showSureness, (error) => {
   document.getElementById("sure-body").replaceChildren(h("p", { class: "hint" }, error.message));
 });
 
@@ -36,7 +35,7 @@ async function analyse(file, card) {
   try {
     if (isPrivate()) return await analysePrivately(file, card);
     if (file.size > limitBytes) throw new api.ApiError(tooLarge(file), "too-large", 0);
-    const models = await loaded;
+    const models = await api.models();
     await card.loadPicture();
     for (const [place, model] of models.entries()) {
       card.show(place, model, await patiently(() => api.analyze(file, card.name, { model: model.name })), models);
