@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.files import write_whole
+import mien
+from mien.files import in_package, unicode_of, write_whole
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="no space"):
         write_whole(path, "new")
     assert path.read_text() == "old"
+
+
+def test_names_that_utf8_cannot_hold_are_escaped() -> None:
+    assert unicode_of("größe.png") == "größe.png"
+    assert unicode_of("a\udcff.png") == "a\\udcff.png"
+
+
+def test_files_of_packages() -> None:
+    assert in_package("mien", "__init__.py") == Path(mien.__file__)
+    assert in_package("mien", "nothing.py") is None
+    assert in_package("no_such_package", "nothing.py") is None

@@ -9,12 +9,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from mien import hub
 from mien.errors import DownloadError
-from mien.files import write_whole
+from mien.files import in_package, write_whole
 
 PACKAGE = "matplotlib==3.10.0"
 # one wheel for everybody: only a picture is read from it, so it need not fit this machine
@@ -31,7 +30,7 @@ def portrait() -> Path:
         DownloadError: pip cannot fetch the wheel, or the picture in it is another one; the message names the cure.
     """
     cached = hub.home() / "grace_hopper.jpg"
-    for candidate in (_installed(), cached):
+    for candidate in (in_package("matplotlib", MEMBER.removeprefix("matplotlib/")), cached):
         if candidate is not None and _is_pinned(candidate):
             return candidate
     picture = _from_wheel()
@@ -39,12 +38,6 @@ def portrait() -> Path:
         raise DownloadError(f"{MEMBER} of {PACKAGE} is not the picture that mien expects: {CURE}")
     write_whole(cached, picture)
     return cached
-
-
-def _installed() -> Path | None:
-    """The file of an installed matplotlib, found without importing it."""
-    spec = find_spec("matplotlib")
-    return Path(spec.origin).parents[1] / MEMBER if spec and spec.origin else None
 
 
 def _is_pinned(path: Path) -> bool:

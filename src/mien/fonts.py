@@ -2,12 +2,11 @@
 
 import unicodedata
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import PIL.ImageFont
 
 from mien.errors import ImageError
+from mien.files import in_package
 
 LOOKALIKES = str.maketrans({"−": "-"})  # Pillow's own font lacks them, and is to be kept for them
 PROBE_PX = 32  # size at which glyphs are compared
@@ -63,10 +62,8 @@ def _has(file: str, character: str) -> bool:
 @lru_cache(maxsize=1)
 def _dejavu() -> tuple[str, ...]:
     """DejaVu Sans where matplotlib is installed; it is not imported, which would take half a second."""
-    spec = find_spec("matplotlib")
-    folders = (spec and spec.submodule_search_locations) or ()
-    files = (Path(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf") for folder in folders)
-    return tuple(str(file) for file in files if file.is_file())
+    file = in_package("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf")
+    return () if file is None else (str(file),)
 
 
 def _spelt(character: str) -> str:

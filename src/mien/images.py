@@ -6,7 +6,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -151,6 +151,12 @@ def read_image(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Image:
     name, data = _read_bytes(source, limits)
     with _opened(name, data, limits) as picture:
         return _decode(picture, name, limits)
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file in a folder or archive counts as a picture, by its name; hidden ones do not."""
+    name = PurePath(path).name
+    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
 
 
 def source_name(source: Source) -> str:

@@ -52,6 +52,7 @@ class Analyzer:
 
         Raises:
             ImageError: the picture cannot be read, or is outside the limits.
+            ModelError: as `analyze_many`.
         """
         return self.analyze_many([image])[0]
 
@@ -60,6 +61,7 @@ class Analyzer:
 
         Raises:
             ImageError: one of the pictures cannot be read; use `Analyzer.read` first to tell which.
+            ModelError: the network answers with values that are not finite.
             TypeError: `images` is one path or one file's bytes.
         """
         if isinstance(images, (str, bytes, os.PathLike)):
@@ -89,6 +91,7 @@ class Analyzer:
 
         Raises:
             ValueError: the crops are not uint8 or not of one of the two shapes.
+            ModelError: as `analyze_many`.
         """
         return self.predictor.predict(crops)
 
@@ -160,7 +163,8 @@ def load(
 
     Raises:
         ModelError: the model is unknown, corrupt or without mien's metadata.
-        ConfigError: the detector is unknown.
+        ConfigError: the detector, or the provider in `MIEN_PROVIDER`, is unknown.
+        MissingExtraError: that provider is not installed.
         DownloadError: a file has to be fetched and cannot be.
     """
     predictor = Predictor(providers.file_of(os.fspath(name_or_path)), threads=threads)

@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -180,6 +182,21 @@ def test_one_bad_picture_of_two(explain: Explain, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "bad.png" in result.stderr
     assert "happy.png" in result.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no undecodable names")
+@pytest.mark.parametrize("ending", ["json", "csv", "svg"])
+def test_a_name_that_is_no_unicode(explain: Explain, face_png: Path, tmp_path: Path, ending: str) -> None:
+    odd, written = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"), tmp_path / f"maps.{ending}"
+    shutil.copy(face_png, odd)
+    result = explain(odd, "--output", written)
+    assert result.exit_code == 0, result.stderr
+    text = written.read_text(encoding="utf-8")
+    assert "\\udcff.png" in text
+    if ending == "json":
+        assert json.loads(text)[-1]["source"] == odd
+    for form in ("json", "csv"):
+        assert "\\udcff.png" in explain(odd, "--format", form).stdout
 
 
 def test_no_face(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def video(mien_command: Run, tiny_onnx: Path) -> Run:
 def frames_of(path: Path) -> list[float]:
     with av.open(str(path)) as opened:
         return [frame.time for frame in opened.decode(video=0)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no undecodable names")
+@pytest.mark.parametrize("ending", ["html", "svg"])
+def test_a_name_that_is_no_unicode(video: Run, film: Path, tmp_path: Path, ending: str) -> None:
+    odd, timeline = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4"), tmp_path / f"timeline.{ending}"
+    shutil.copy(film, odd)
+    run = video(odd, "--timeline", timeline)
+    assert (run.code, run.err) == (0, "")
+    assert timeline.stat().st_size > 1000
 
 
 def test_all_outputs(video: Run, film: Path, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def test_sequences(pictures: Path, pattern: str, options: dict[str, Any], number
     with open_source(str(pictures / pattern), options=SourceOptions(sequence_hz=10, **options)) as source:
         frames = list(source)
     assert [code_of(frame.image) for frame in frames] == list(numbers)
+    assert [frame.index for frame in frames] == [place * options.get("every", 1) for place in range(len(frames))]
     if "1" not in pattern:
         assert [frame.time_s for frame in frames] == pytest.approx([number / 10 for number in numbers])
 

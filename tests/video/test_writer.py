@@ -9,7 +9,7 @@ import pytest
 
 from mien.errors import VideoError
 from mien.video.audio import AudioTrack
-from mien.video.writer import FilmWriter
+from mien.video.writer import CODECS, FilmWriter
 from tests.video.conftest import code_of, coded, write_film
 
 
@@ -287,6 +287,14 @@ def test_another_size_in_the_middle(tmp_path: Path) -> None:
 def test_no_picture_no_file(tmp_path: Path) -> None:
     FilmWriter(tmp_path / "film.mp4").close()
     assert not (tmp_path / "film.mp4").exists()
+
+
+def test_an_ffmpeg_without_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CODECS, ".mp4", ("no_such_encoder", {}))
+    writer = FilmWriter(tmp_path / "film.mp4")
+    with pytest.raises(VideoError, match="cannot write it"):
+        writer.write(coded(0), 0.0)
+    writer.close()
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:

@@ -145,9 +145,30 @@ def test_rate_of_a_client(make_client: MakeClient) -> None:
     refused = client.get("/api/v1/models", environ_base=far)
     assert refused.headers["Retry-After"]
     assert kind_of(refused.data) == "rate-limited"
+    assert client.post("/api/v1/analyze", environ_base=far).status_code == 429, "all calls count together"
     assert client.get("/api/v1/models", environ_base={"REMOTE_ADDR": "203.0.113.8"}).status_code == 200
     assert {client.get("/api/v1/models").status_code for _ in range(9)} == {200}  # loopback
     assert {client.get("/healthz", environ_base=far).status_code for _ in range(9)} == {200}
+
+
+CLIENTS = {
+    "one network of IPv6": ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", [200, 429]),
+    "two networks of IPv6": ("2001:db8:1:2::1", "2001:db8:1:3::1", [200, 200]),
+    "IPv4, mapped": ("::ffff:198.51.100.1", "::ffff:198.51.100.2", [200, 200]),
+    "with ports": ("198.51.100.1:4711", "198.51.100.1:4712", [200, 429]),
+    "IPv6 with ports": ("[2001:db8::1]:4711", "[2001:db8::1]:4712", [200, 429]),
+    "no addresses": ("_hidden", "unknown", [200, 200]),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "statuses"), CLIENTS.values(), ids=CLIENTS)
+def test_who_is_one_client(make_client: MakeClient, first: str, second: str, statuses: list[int]) -> None:
+    client = make_client(rate_limit="1 per minute", trusted_proxies=1)
+    place = {"REMOTE_ADDR": "203.0.113.7"}
+    answers = [
+        client.get("/api/v1/models", headers={"X-Forwarded-For": one}, environ_base=place) for one in (first, second)
+    ]
+    assert [answer.status_code for answer in answers] == statuses
 
 
 def test_a_forwarded_address_counts_behind_a_trusted_proxy_only(make_client: MakeClient) -> None:

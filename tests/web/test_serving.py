@@ -465,6 +465,21 @@ def test_a_port_is_not_shared(
     assert f"cannot listen on 127.0.0.1:{service.port}" in capsys.readouterr().err
 
 
+def test_no_place_for_temporary_files_is_not_the_ports_fault(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nowhere(**options: Any) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(serving.tempfile, "TemporaryDirectory", nowhere)
+    monkeypatch.setattr(serving, "check_free", lambda address: None)
+    monkeypatch.setattr(sys, "argv", ["mien", "serve", "--model", str(tiny_onnx)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("mien: No usable temporary directory found\n")
+
+
 def test_serving_stays_clear_of_torch() -> None:
     heavy = ("torch", "matplotlib", "onnx")
     code = f"import sys, mien.web.serving; print([m for m in {heavy} if m in sys.modules])"

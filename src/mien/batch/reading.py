@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mien.batch import sources, stores
 from mien.batch.sources import FILE, PARQUET, Unit
 from mien.errors import ConfigError, ImageError
-from mien.images import DEFAULT_LIMITS, Photo, read_photo
+from mien.images import DEFAULT_LIMITS, Photo, is_picture, read_photo
 
 ROWS = 16  # of pictures in a Parquet file, in memory at a time
 TAR_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
@@ -156,7 +156,7 @@ def _members(unit: Unit, root: str) -> Iterator[Item]:
             tarfile.open(fileobj=file, mode="r|*", tarinfo=_Whole) as archive,
         ):
             for member in archive:
-                if member.isfile() and sources.is_picture(member.name):
+                if member.isfile() and is_picture(member.name):
                     yield _member(archive, member, f"{unit.address}#{member.name}")
                     last = member.name
     except TAR_DAMAGE as error:

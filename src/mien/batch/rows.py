@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mien.files import unicode_of
 from mien.results import Face
 
 HEAD = (("source", pa.string()), ("face", pa.int32()), ("error", pa.string()))
@@ -46,9 +47,9 @@ def table_of(pictures: Sequence[Scored], schema: pa.Schema, provenance: Mapping[
 
 
 def _rows(picture: Scored) -> list[Row]:
-    about = {"source": _text(picture.source), "width": picture.width, "height": picture.height}
+    about = {"source": unicode_of(picture.source), "width": picture.width, "height": picture.height}
     if not picture.faces:
-        return [{**about, "error": None if picture.error is None else _text(picture.error)}]
+        return [{**about, "error": None if picture.error is None else unicode_of(picture.error)}]
     return [{**about, "face": number, **_face(face)} for number, face in enumerate(picture.faces, start=1)]
 
 
@@ -63,8 +64,3 @@ def _face(face: Face) -> Row:
         **{"size_px": quality.size_px, "blur": quality.blur},
         **{"tilt_deg": quality.tilt_deg, "turn_ratio": quality.turn_ratio},
     }
-
-
-def _text(text: str) -> str:
-    """Undecodable bytes of a file name come out escaped: Parquet holds UTF-8 alone."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mien.batch import stores
 from mien.errors import ConfigError, DataError
-from mien.images import SUFFIXES
+from mien.images import is_picture
 
 FILE, TAR, PARQUET = "file", "tar", "parquet"
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -137,12 +137,6 @@ def is_input(path: str) -> bool:
     """Whether a file in a folder is taken, by its name; hidden ones are not."""
     name = PurePath(path).name.lower()
     return not name.startswith((".", "_")) and (name.endswith((*TAR_SUFFIXES, ".parquet")) or is_picture(name))
-
-
-def is_picture(path: str) -> bool:
-    """Whether a file in a folder or archive is a picture by its name."""
-    name = PurePath(path).name
-    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
 
 
 def _units(address: str, column: str | None) -> Iterator[Unit]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mien.errors import ConfigError
+from mien.files import unicode_of
 
 if TYPE_CHECKING:
     from mien.explain.page import Explained
@@ -54,7 +55,7 @@ def show(explained: Sequence["Explained"], form: str) -> None:
 
 
 def _json(explained: Sequence["Explained"]) -> str:
-    return json.dumps([entry for one in explained for entry in one.to_dicts()], ensure_ascii=False) + "\n"
+    return unicode_of(json.dumps([entry for one in explained for entry in one.to_dicts()], ensure_ascii=False)) + "\n"
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> None:

@@ -30,7 +30,6 @@ def command(
 
     A bearer token for /api and /metrics is read from the environment variable MIEN_SERVE_TOKEN.
     """
-    from mien.errors import ConfigError
     from mien.runtime.cpus import available_cpus
     from mien.web.serving import Address, check_models, serve
     from mien.web.settings import Settings, check_exposure
@@ -45,7 +44,4 @@ def command(
     typer.echo(
         f"mien: {', '.join(names)} on http://{shown}:{port} ({address.workers} workers; Ctrl-C ends it)", err=True
     )
-    try:
-        serve(chosen, address)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port} ({error.strerror}): choose another --port") from error
+    serve(chosen, address)

@@ -44,6 +44,8 @@ def expand(sources: Sequence[str], *, output: Path | None = None) -> Expansion:
 
 
 def _match(pattern: str, expansion: Expansion) -> None:
+    from mien.images import is_picture
+
     matches = sorted(glob(pattern, recursive=True))  # noqa: PTH207 - keeps absolute and relative patterns as typed
     if not matches:
         expansion.problems.append(f"{pattern}: no file matches: check the pattern and the folder")
@@ -67,6 +69,8 @@ def _lies_below(folder: Path, pattern: str) -> bool:
 
 
 def _search(folder: str, expansion: Expansion) -> None:
+    from mien.images import is_picture
+
     if _is_output(folder, expansion):
         return
     before, skipped = len(expansion.files), expansion.skipped
@@ -100,14 +104,6 @@ def _is_output(folder: str, expansion: Expansion) -> bool:
         return False
     expansion.met_output = True
     return True
-
-
-def is_picture(path: str) -> bool:
-    """Whether a file in a folder is taken: a picture's ending, and not hidden."""
-    from mien.images import SUFFIXES
-
-    name = PurePath(path).name
-    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
 
 
 def output_paths(files: Sequence[Found], folder: Path) -> list[Path]:

@@ -181,10 +181,7 @@ def _browse(model: str, detector: str, port: int) -> None:
     page = f"http://{HOST}:{port}/live"
     typer.echo(f"mien: {page} (Ctrl-C ends it)", err=True)
     threading.Thread(target=_open_when_ready, args=(port, page, webbrowser.open), daemon=True).start()
-    try:
-        serve(settings, Address(host=HOST, port=port, workers=WORKERS))
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {HOST}:{port} ({error.strerror}): choose another --port") from error
+    serve(settings, Address(host=HOST, port=port, workers=WORKERS))
 
 
 def _free_port() -> int:

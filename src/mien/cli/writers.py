@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
+from mien.files import unicode_of
+
 if TYPE_CHECKING:
     from mien.results import Face, Prediction
 
@@ -84,7 +86,7 @@ class Json:
         # an undecodable byte of a file name is a lone surrogate: backslashreplace makes it a JSON escape
         text = json.dumps(prediction.to_dict(), ensure_ascii=not _is_utf8(), allow_nan=False, indent=2)
         text = NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
-        _write(self._before + text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        _write(self._before + unicode_of(text))
         self._before = ",\n"
 
     def end(self) -> None:

@@ -16,6 +16,7 @@ from mien.explain.charts import comparison_chart, randomisation_chart
 from mien.explain.checks import Faithfulness, Randomisation
 from mien.explain.heatmap import METHODS, Heatmap
 from mien.explain.overlay import Panel, display_limit, heatmap_panel, original_panel, percent
+from mien.files import unicode_of
 
 LABELS_PER_ROW = 4  # the original and seven labels fill two rows
 
@@ -89,7 +90,7 @@ def to_csv(explained: Sequence[Explained]) -> str:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("source", "face", "model", "method", "label", "row", "column", "value", "raw"))
     for entry, heatmap in _heatmaps(explained):
-        about = (entry.source, entry.face + 1, entry.model, heatmap.method, heatmap.label)
+        about = (unicode_of(entry.source), entry.face + 1, entry.model, heatmap.method, heatmap.label)
         for (row, column), value in np.ndenumerate(heatmap.values):
             writer.writerow((*about, row, column, f"{value:.4f}", f"{value * heatmap.scale:.6g}"))
     return table.getvalue()
@@ -120,7 +121,7 @@ def _heatmaps(explained: Sequence[Explained]) -> Iterator[tuple[Explained, Heatm
 
 def _original(entry: Explained) -> Panel:
     answer = f"{entry.model}: {entry.emotion} {percent(entry.confidence)}"
-    place = Path(entry.source).name + (f", face {entry.face + 1}" if entry.face else "")
+    place = unicode_of(Path(entry.source).name) + (f", face {entry.face + 1}" if entry.face else "")
     return original_panel(entry.crop, answer, place)
 
 

@@ -52,7 +52,11 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds faces in pictures. One object may serve several threads."""
+    """Finds faces in pictures. One object may serve several threads.
+
+    One that has an attribute `max_side_px`, the longer side in pixels beyond which it shrinks pictures, gets JPEGs that
+    were decoded no larger than that takes.
+    """
 
     @property
     def name(self) -> str:

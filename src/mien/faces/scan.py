@@ -72,7 +72,7 @@ def _of_view(first: View, second: View) -> View:
 
 
 def scan(picture: Image, detect_pass: Pass, *, max_side_px: int) -> Detections:
-    """Faces of `(H, W, 3)` uint8 RGB `picture`, found by two passes of `detect_pass`, boxes inside the picture.
+    """Faces of `(H, W, 3)` uint8 RGB `picture`, found by a pass of `detect_pass` an octave of sizes, boxes inside it.
 
     Raises:
         ValueError: the picture has another shape or type.

@@ -23,17 +23,13 @@ def draw_faces(image: Image, faces: Sequence[TrackedFace]) -> Image:
     if not faces:
         return image.copy()
     marks = [
-        Mark(face.face.box_xyxy, _text(face), colour_of_label(face.emotion, face.face.labels), face.uncertain)
+        Mark(face.face.box_xyxy, face.title, colour_of_label(face.emotion, face.face.labels), face.uncertain)
         for face in faces
     ]
     marked = draw_marks(image, marks)
     for face in faces:
         _draw_bar(marked, face)
     return marked
-
-
-def _text(face: TrackedFace) -> str:
-    return f"{face.track} {face.emotion}{'?' if face.uncertain else ''} {100 * face.confidence:.0f} %"
 
 
 def _draw_bar(image: Image, face: TrackedFace) -> None:

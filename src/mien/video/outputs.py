@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, VideoError, require
+from mien.files import unicode_of
 from mien.pipeline import Analyzer
 from mien.video import table, timeline_page, timeline_picture
 from mien.video.analyze import FrameResult
@@ -122,7 +123,7 @@ class Outputs:
         path = self._paths.timeline
         if path is None or self._timeline is None:
             return
-        title = Path(self._info.name).name or self._info.name
+        title = unicode_of(Path(self._info.name).name or self._info.name)
         if path.suffix.lower() in PAGES:
             timeline_page.write_page(self._timeline, self.summary, path, title=title)
         else:

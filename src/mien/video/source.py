@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.errors import ImageError, VideoError
-from mien.images import SUFFIXES, read_image
+from mien.images import is_picture, read_image
 from mien.video.camera import Camera
 from mien.video.film import Film, is_address
 from mien.video.frames import ClosedAfterUse, Frame, FrameSource, SourceInfo, SourceOptions
@@ -65,7 +65,6 @@ class PictureSequence(ClosedAfterUse):
         rate_hz, end_s = self._options.sequence_hz, self._options.end_s
         first = int(np.ceil(round(self._options.start_s * rate_hz, 6)))
         shape: tuple[int, ...] | None = None
-        index = 0
         for number in range(first, len(self._paths), self._options.every):
             if end_s is not None and number / rate_hz > end_s:
                 return
@@ -78,8 +77,7 @@ class PictureSequence(ClosedAfterUse):
             if image.shape != shape:
                 self.broken += 1
                 continue
-            yield Frame(image, number / rate_hz, index)
-            index += 1
+            yield Frame(image, number / rate_hz, number - first - self.broken)
 
 
 def _listed(source: Path) -> list[Path]:
@@ -92,11 +90,7 @@ def _listed(source: Path) -> list[Path]:
         pattern = re.escape(NUMBERED.sub("\0", source.name)).replace("\0", "[0-9]+")
         numbered = re.compile(pattern if NUMBERED.search(source.name) else translate(source.name))
         names = [path.name for path in folder.iterdir() if numbered.fullmatch(path.name)]
-    return [folder / name for name in sorted(filter(_is_picture_name, names), key=_by_number)]
-
-
-def _is_picture_name(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+    return [folder / name for name in sorted(filter(is_picture, names), key=_by_number)]
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -52,7 +52,7 @@ def row(frame: "Frame", face: "TrackedFace") -> Row:
         "score": round(seen.score, 4),
         "detected": face.detected,
         "emotion": face.emotion,
-        "confidence": round(float(face.probabilities[seen.labels.index(face.emotion)]), 5),
+        "confidence": round(face.confidence, 5),
         "uncertain": face.uncertain,
         **{label: round(float(p), 5) for label, p in zip(seen.labels, face.probabilities, strict=True)},
         **{f"raw_{label}": round(float(p), 5) for label, p in zip(seen.labels, seen.probabilities, strict=True)},

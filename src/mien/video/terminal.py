@@ -72,16 +72,12 @@ class TerminalView:
 
     def line(self, result: FrameResult, pace: Pace) -> str:
         """All of it in one line."""
-        faces = "; ".join(_title(face) for face in result.faces) or "no face in sight"
+        faces = "; ".join(face.title for face in result.faces) or "no face in sight"
         return f"{result.time_s:8.1f} s  {_pace(pace)}  {faces}"
 
 
 def _pace(pace: Pace) -> str:
     return f"{pace.rate_hz:.1f} frames/s, {pace.delay_ms:.0f} ms delay, {pace.dropped:,} dropped"
-
-
-def _title(face: TrackedFace) -> str:
-    return f"{face.track} {face.emotion}{'?' if face.uncertain else ''} {100 * face.confidence:.0f} %"
 
 
 def _panel(face: TrackedFace) -> Panel:
@@ -92,7 +88,7 @@ def _panel(face: TrackedFace) -> Panel:
         style = "bold" if label == face.emotion else "dim" if probability < 0.05 else ""
         bar = Text(_bar(float(probability)), style=_rgb(label, labels))
         table.add_row(Text(label, style=style), bar, Text(f"{100 * float(probability):3.0f}", style=style))
-    return Panel(table, title=_title(face), border_style=_rgb(face.emotion, labels), expand=False)
+    return Panel(table, title=face.title, border_style=_rgb(face.emotion, labels), expand=False)
 
 
 def _bar(share: float) -> str:

@@ -88,6 +88,11 @@ class TrackedFace:
         """Smoothed probability of `emotion`, 0..1."""
         return float(self.probabilities[self.face.labels.index(self.emotion)])
 
+    @property
+    def title(self) -> str:
+        """Its number and what it shows, for people: `3 happy 87 %`; a question mark where it is uncertain."""
+        return f"{self.track} {self.emotion}{'?' if self.uncertain else ''} {100 * self.confidence:.0f} %"
+
 
 class FaceTracker:
     """Follows the faces of one film or camera. Not to be shared between threads; the analyzer may be."""

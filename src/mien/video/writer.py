@@ -132,7 +132,10 @@ class FilmWriter:
             self._output = self._av.open(for_ffmpeg(self._path), "w", options=options_out)
             self._output.flags |= self._av.container.Flags.flush_packets.value  # to the disk, piece by piece
             self._stream = self._output.add_stream(codec, rate=self._rate, options=options)
-        except (self._av.error.FFmpegError, OSError) as error:
+        except (self._av.error.FFmpegError, OSError, ValueError) as error:  # ValueError: FFmpeg lacks the encoder
+            if self._output is not None:
+                self._output.close()
+            self._output = None
             raise self._fault(error) from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
         self._stream.codec_context.time_base = Fraction(1, CLOCK_HZ)  # the rate would round every time stamp

@@ -55,7 +55,7 @@ def analyze(query: schemas.AnalyzeQuery, form: schemas.AnalyzeForm) -> Response:
         results: list[Prediction] = []
         for index, upload in enumerate(uploads):
             try:
-                results += service.analyze(analyzer, [upload], deadline)
+                results.append(service.analyze(analyzer, upload, deadline))
             except ImageError as error:
                 raise unreadable(error, index) from error
     _count(results)

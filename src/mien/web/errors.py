@@ -13,7 +13,6 @@ REFUSED = "mien.refused"  # key of the environ: a `Problem` for Flask to answer 
 TYPES = {
     400: ("bad-request", "The request is malformed"),
     401: ("unauthorized", "A valid bearer token is needed"),
-    403: ("forbidden", "This origin may not call the API"),
     404: ("not-found", "There is nothing at this address"),
     405: ("method-not-allowed", "This address does not take that method"),
     408: ("too-slow", "The request did not come in time"),

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from mien import hub
+from mien.files import in_package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,9 @@ def available() -> tuple[Sample, ...]:
     portraits = tuple(
         Sample(name=name, title=title, credit=credit, path=path, mimetype=_mimetype(name))
         for name, title, credit, package, place in CANDIDATES
-        if (path := _in_package(package, place) or _cached(name)) is not None
+        if (path := in_package(package, place) or _cached(name)) is not None
     )
     return (*portraits, DRAWING)
-
-
-def _in_package(package: str, place: str) -> Path | None:
-    """A file of an installed package, found without importing it."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / place
-    return path if path.is_file() else None
 
 
 def _cached(name: str) -> Path | None:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal, get_origin
 from flask_openapi3.models.file import FileStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-POINT = {"minItems": 2, "maxItems": 2}
 EXAMPLE_FACE: dict[str, Any] = {
     "box_xyxy": [212.4, 88.0, 371.9, 297.5],
     "landmarks": [[252.1, 166.3], [327.0, 163.8], [290.5, 209.9], [260.2, 246.0], [322.7, 243.5]],
@@ -207,4 +206,4 @@ class Problem(BaseModel):
 class Health(BaseModel):
     """State of the worker that answered."""
 
-    status: Literal["ok", "warming"]
+    status: Literal["ok"]

@@ -1,6 +1,7 @@
 """Who may call, and what browsers may do with the answers."""
 
 import hmac
+import ipaddress
 
 from flask import Flask, Response, request
 from flask_limiter import Limiter
@@ -40,6 +41,7 @@ HEADERS = {
 }
 GUARDED = ("/api/", "/metrics")
 PREFLIGHT_S = "600"
+CLIENT_BITS = 64  # of an IPv6 address: what a home or a phone gets for itself
 
 
 def register(app: Flask, settings: Settings) -> None:
@@ -77,11 +79,27 @@ def is_preflight(request: Request, settings: Settings) -> bool:
 
 
 def client_of(request: Request, settings: Settings) -> str:
-    """The address that asks; behind trusted proxies the one that the outermost of them saw."""
+    """The address that asks; behind trusted proxies the one that the outermost of them saw.
+
+    Without the port that some gateways append; of IPv6 the /64, all of which one client has (RFC 6177).
+    """
     forwarded, trusted = request.access_route, settings.trusted_proxies
     if trusted and len(forwarded) >= trusted and "X-Forwarded-For" in request.headers:
-        return forwarded[-trusted]
-    return request.remote_addr or "unknown"
+        return _one_client(forwarded[-trusted])
+    return _one_client(request.remote_addr or "unknown")
+
+
+def _one_client(address: str) -> str:
+    host = address[1:].partition("]")[0] if address.startswith("[") else address
+    if host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None and not found.is_loopback:
+        return str(ipaddress.ip_network((found, CLIENT_BITS), strict=False))
+    return host
 
 
 def check_token(request: Request, settings: Settings) -> None:
@@ -121,7 +139,7 @@ def _limit_rate(app: Flask, settings: Settings) -> None:
     def free() -> bool:
         return not request.path.startswith("/api/") or is_loopback(client())
 
-    limiter = Limiter(client, app=app, default_limits=[settings.rate_limit], storage_uri="memory://")
+    limiter = Limiter(client, app=app, application_limits=[settings.rate_limit], storage_uri="memory://")
     limiter.request_filter(free)
 
     @app.errorhandler(TooManyRequests)

@@ -39,7 +39,7 @@ class Surest:
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
         """Faces of each picture; see `Detector.detect`."""
-        return [_first(found, self._max_faces) for found in self._detector.detect(images)]
+        return [found.first(self._max_faces) for found in self._detector.detect(images)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +101,18 @@ def load_models(settings: Settings) -> tuple[Served, ...]:
     return tuple(served)
 
 
-def analyze(analyzer: Analyzer, uploads: Sequence[Upload], deadline: Deadline) -> list[Prediction]:
-    """Faces of each picture, one picture in memory at a time.
+def analyze(analyzer: Analyzer, upload: Upload, deadline: Deadline) -> Prediction:
+    """Faces of a picture.
 
     Raises:
-        ImageError: a picture cannot be read; its `index` says which.
+        ImageError: it cannot be read.
         Busy: the time is over.
     """
-    results = []
-    for upload in uploads:
-        deadline.check()
-        photo = upload.read(analyzer)
-        deadline.check()
-        (faces,) = analyzer.analyze_many([photo])
-        results.append(analyzer.describe(upload.name, faces, width=photo.width, height=photo.height))
-    return results
+    deadline.check()
+    photo = upload.read(analyzer)
+    deadline.check()
+    (faces,) = analyzer.analyze_many([photo])
+    return analyzer.describe(upload.name, faces, width=photo.width, height=photo.height)
 
 
 def explain_faces(
@@ -193,10 +190,3 @@ def _public_name(name: str, predictor: Predictor, others: Sequence[Served]) -> s
     public = name if name in hub.packaged() else predictor.spec.name
     taken = {model.name for model in others}
     return public if public not in taken else f"{public}-{len(others) + 1}"
-
-
-def _first(found: Detections, count: int) -> Detections:
-    if len(found) <= count:
-        return found
-    landmarks = None if found.landmarks is None else found.landmarks[:count]
-    return Detections(found.boxes_xyxy[:count], landmarks, found.scores[:count])

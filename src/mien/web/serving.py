@@ -18,6 +18,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
 from mien import hub
+from mien.errors import ConfigError
 from mien.runtime import providers
 from mien.runtime.cpus import available_cpus
 from mien.runtime.predictor import Predictor
@@ -109,9 +110,14 @@ def serve(settings: Settings, address: Address) -> None:
     """Run until a signal ends it; requests in flight are finished first.
 
     Raises:
-        OSError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on.
+        OSError: there is no place for temporary files.
     """
-    check_free(address)
+    try:
+        check_free(address)
+    except OSError as error:
+        place = f"{address.host}:{address.port}"
+        raise ConfigError(f"cannot listen on {place} ({error.strerror or error}): choose another --port") from error
     settings = replace(settings, threads=settings.threads or max(1, available_cpus() // address.workers))
     if multiprocessing.get_start_method(allow_none=True) is None:
         multiprocessing.set_start_method("spawn")  # forked workers would share the state of running threads
