@@ -28,7 +28,7 @@ def _pip(picture: bytes | None, *, fails: str = "") -> Pip:
 
 @pytest.fixture
 def no_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_installed", lambda: None)
+    monkeypatch.setattr(demo, "in_package", lambda package, place: None)
 
 
 def test_installed_portrait_is_taken(monkeypatch: pytest.MonkeyPatch, grace_hopper: Path) -> None:

@@ -387,6 +387,33 @@ def test_a_file_in_text_mode(photo: Path) -> None:
         read_image(io.StringIO("text"))  # type: ignore[arg-type]
 
 
+def test_a_photo_in_text_mode(photo: Path) -> None:
+    """Its bytes are no text, and would fail to be read as such."""
+    with photo.open(encoding="utf-8") as file, pytest.raises(ImageError, match="mode 'rb'"):
+        read_image(file)  # type: ignore[arg-type]
+
+
+def test_a_closed_file(photo: Path) -> None:
+    with photo.open("rb") as file:
+        pass
+    with pytest.raises(ImageError, match="open it again"):
+        read_image(file)
+
+
+def test_a_file_at_its_end() -> None:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(quarters()).save(buffer, "PNG")
+    with pytest.raises(ImageError, match=r"seek\(0\)"):
+        read_image(buffer)
+
+
+@pytest.mark.parametrize("start", ["data:image/jpeg;base64,", ""])
+def test_base64_makes_a_short_message(start: str) -> None:
+    with pytest.raises(ImageError) as found:
+        read_image(start + "/9j/4AAQ" * 100_000)
+    assert len(str(found.value)) < 400
+
+
 def test_no_source_at_all() -> None:
     with pytest.raises(ImageError, match="give a path"):
         read_image(3)  # type: ignore[arg-type]

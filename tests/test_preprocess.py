@@ -14,6 +14,11 @@ def test_grey_is_pillow_s_within_one() -> None:
     assert np.abs(to_grey(COLOUR).astype(int) - theirs).max() <= 1
 
 
+def test_one_colour_crop_is_not_taken_for_48_grey_ones() -> None:
+    with pytest.raises(ValueError, match=r"pass crop\[None\]"):
+        network_input(COLOUR[0], InputSpec())
+
+
 def test_pixels_are_normalised() -> None:
     crops = np.array([[[0, 255], [51, 102]]], np.uint8)
     found = network_input(crops, InputSpec(size_hw=(2, 2), mean=(0.5,), std=(0.25,)))

@@ -7,6 +7,7 @@
 Names load when they are first used, so that `import mien` costs next to nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from mien import labels, models
     from mien.pipeline import Analyzer, load
     from mien.results import Face
+
+# ONNX Runtime 1.32 keeps an id of the device in the home folder and reports its sessions to Microsoft. It looks for the
+# variable when it is imported; what it offers afterwards, to be quiet, comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Analyzer", "Face", "MienError", "__version__", "labels", "load", "models"]

@@ -15,6 +15,24 @@ def write_whole(path: Path, data: bytes | str) -> None:
     partial.replace(path)
 
 
+def check_writable(path: Path) -> None:
+    """Make the folder where it is missing, and see whether the file can be written; what is there stays as it is.
+
+    Raises:
+        OSError: it cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    existed = path.exists()
+    path.open("ab").close()
+    if not existed:
+        path.unlink()
+
+
+def printable(text: str) -> str:
+    """For people: control characters and undecodable bytes, which file names can hold, come out escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def unicode_of(name: str) -> str:
     """`name` as UTF-8 can hold it: undecodable bytes of file names, lone surrogates in Python, come out escaped."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

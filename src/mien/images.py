@@ -43,6 +43,7 @@ UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
+SHOWN_NAME = 200  # characters of a name that is no path, such as a picture in base64
 REDUCTIONS = (8, 4, 2)  # what libjpeg-turbo's scaled inverse DCT can divide a picture by
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 MAX_SCANS = 100  # of a JPEG: usual ones have up to 10, and each is one more pass over the whole picture
@@ -192,9 +193,7 @@ def _read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limit
     elif isinstance(source, (str, os.PathLike)):
         data = _read_path(name, limits)
     elif hasattr(source, "read"):
-        data = source.read(limits.max_bytes + 1)
-        if not isinstance(data, bytes):
-            raise ImageError(f"{name}: is open in text mode: open it with mode 'rb'")
+        data = _read_file(name, source, limits)
     else:
         raise ImageError(f"{name}: no picture source: give a path, bytes, a file, a PIL image or a uint8 array")
     if not data:
@@ -204,7 +203,25 @@ def _read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limit
     return name, data
 
 
+def _read_file(name: str, file: BinaryIO, limits: Limits) -> bytes:
+    text = ImageError(f"{name}: is open in text mode: open it with mode 'rb'")
+    if isinstance(file, io.TextIOBase):
+        raise text
+    try:
+        data = file.read(limits.max_bytes + 1)
+        at_its_end = not data and file.seekable() and file.tell() > 0
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise ImageError(f"{name}: cannot be read ({error}): open it again") from error
+    if not isinstance(data, bytes):
+        raise text
+    if at_its_end:
+        raise ImageError(f"{name}: is at its end: go back with seek(0) before it is read")
+    return data
+
+
 def _read_path(name: str, limits: Limits) -> bytes:
+    if name.startswith("data:"):
+        raise ImageError("a data: address instead of a file: decode it (base64.b64decode) and pass the bytes")
     if name.startswith(("http://", "https://")):
         raise ImageError(f"{name}: mien reads files, it does not fetch addresses: download it first")
     try:
@@ -217,7 +234,9 @@ def _read_path(name: str, limits: Limits) -> bytes:
     except PermissionError as error:
         raise ImageError(f"{name}: may not be read: check its permissions") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-        raise ImageError(f"{name!r}: cannot be read ({error}): check the path") from error
+        shown = name if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]}…"
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{shown!r}: cannot be read ({reason}): check the path") from error
 
 
 def _opened(name: str, data: bytes, limits: Limits) -> PIL.Image.Image:

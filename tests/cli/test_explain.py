@@ -3,6 +3,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -197,6 +199,31 @@ def test_a_name_that_is_no_unicode(explain: Explain, face_png: Path, tmp_path: P
         assert json.loads(text)[-1]["source"] == odd
     for form in ("json", "csv"):
         assert "\\udcff.png" in explain(odd, "--format", form).stdout
+
+
+def test_the_picture_itself_is_no_output(explain: Explain, face_png: Path) -> None:
+    before = face_png.read_bytes()
+    result = explain("--output", face_png)
+    assert f"{face_png} is one of the pictures" in str(result.exception)
+    assert face_png.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_told_before_the_work(explain: Explain, tmp_path: Path) -> None:
+    (tmp_path / "taken.png").mkdir()
+    result = explain("--output", tmp_path / "taken.png")
+    assert "taken.png: cannot write it: Is a directory" in str(result.exception)
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_names_that_stdout_cannot_hold_are_escaped(face_png: Path, tiny_onnx: Path, form: str) -> None:
+    """As on Windows, where output into a file is in the machine's code page."""
+    odd = face_png.rename(face_png.with_name("日本.png"))
+    command = [sys.executable, "-m", "mien", "explain", odd, "--detector", "none", "--model", tiny_onnx, "-f", form]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="cp1252", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u65e5\\u672c.png" in done.stdout
 
 
 def test_no_face(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -25,3 +25,10 @@ def test_sub_verbs_that_are_named_exist(verb: str) -> None:
     }
     assert named
     assert not {(place, word) for place, word in named if word not in SUB_VERBS[verb]}
+
+
+def test_defaults_in_words_are_shown() -> None:
+    """Rich takes `[default: 0]` in a help text for its markup, and drops it."""
+    texts = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("src/mien/cli/*.py")}
+    assert not [name for name, text in texts.items() if re.search(r'help="[^"]*\[default', text)]
+    assert any(re.search(r'help="[^"]*\(default: ', text) for text in texts.values())

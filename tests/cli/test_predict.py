@@ -16,7 +16,7 @@ from tests.bad_pictures import huge_png, jpeg_cut_in_half, one_pixel
 
 from mien.cli import predict, progress
 from mien.cli.sources import Found, expand, output_paths
-from mien.cli.writers import printable
+from mien.files import printable
 from mien.images import read_image
 from mien.labels import FER7
 
@@ -356,6 +356,16 @@ def test_a_folder_that_may_not_be_searched(album: Path, monkeypatch: pytest.Monk
     expansion = expand([str(album)])
     assert [Path(found.path).name for found in expansion.files] == ["a.png"]
     assert expansion.problems == [f"{album}/deep: may not be searched (Permission denied): check its permissions"]
+
+
+def test_a_link_to_a_folder_is_named(album: Path, tmp_path: Path) -> None:
+    """Not followed, as it may lead back; not left out without a word either."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "album").symlink_to(album)
+    assert expand([str(tmp_path / "links")]).problems[0] == (
+        f"{tmp_path}/links/album: a link to a folder, not followed: name it as a source of its own"
+    )
+    assert not expand([str(tmp_path / "links" / "album")]).problems
 
 
 def no_metadata(tiny_onnx: Path) -> bytes:

@@ -278,6 +278,38 @@ def test_a_signal_waits_for_what_is_being_written() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("ignored", [False, True], ids=["closed terminal", "nohup"])
+def test_a_closed_terminal_ends_it_as_ctrl_c_does(ignored: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with Interruption() as interruption, interruption.writing():
+            signal.raise_signal(signal.SIGHUP)
+        assert interruption.asked != ignored
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_timeline_that_cannot_be_written_is_told_before_the_work(video: Run, film: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken.svg").mkdir()
+    run = video(film, "--timeline", tmp_path / "taken.svg")
+    assert (run.code, run.out) == (2, "")
+    assert "taken.svg" in run.err
+
+
+def test_a_timeline_that_fails_at_the_end_leaves_the_summary(
+    video: Run, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mien.video.timeline_page.write_page", full)
+    run = video(film, "--timeline", tmp_path / "timeline.html")
+    assert run.code == 2
+    assert run.out.splitlines()[1].split()[0] == "1"
+    assert "No space left on device" in run.err
+
+
 # --- as a library -----------------------------------------------------------------------------------------------------
 
 

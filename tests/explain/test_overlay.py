@@ -157,6 +157,22 @@ def test_size_of_a_figure() -> None:
         figure([])
 
 
+def test_a_long_page_is_painted_in_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it would be in one piece; painted whole, 200 faces took 2.7 GB."""
+    page = figure([[original_panel(FACE, "75 %"), heatmap_panel(FACE, half("cam"))]] * 3, title="three")
+    pieces = []
+    for band_px in (1 << 20, 130):  # the second cuts pictures, lines and letters
+        monkeypatch.setattr("mien.explain.canvas.BAND_PX", band_px)
+        pieces.append(np.asarray(page.png()))
+    np.testing.assert_array_equal(*pieces)
+
+
+def test_names_with_control_characters_are_valid_svg(tmp_path: Path) -> None:
+    canvas = figure([[original_panel(FACE, "happy", "esc\x1b[31mname.jpg")]])
+    canvas.save(tmp_path / "f.svg")
+    assert "esc\\x1b[31mname.jpg" in "".join(ET.parse(tmp_path / "f.svg").getroot().itertext())
+
+
 def test_png_and_svg_by_the_ending(tmp_path: Path) -> None:
     canvas = figure([[heatmap_panel(FACE, half("cam"))]], title="<A & B>")
     for name in ("f.png", "f.svg"):

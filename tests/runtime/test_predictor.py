@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -141,6 +142,21 @@ def test_memory_stays_flat(tiny_onnx: Path) -> None:
     grown = int(subprocess.run([sys.executable, "-c", code, tiny_onnx], check=True, capture_output=True).stdout)
     unit = 1 if sys.platform == "darwin" else 1024
     assert grown * unit < 80e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks where ONNX Runtime keeps its files on Linux")
+@pytest.mark.parametrize("first", ["mien", "onnxruntime"])
+def test_onnx_runtime_reports_nothing(first: str, tiny_onnx: Path, tmp_path: Path) -> None:
+    """What it would report gathers in files of the home folder; with ONNX Runtime imported first they are there."""
+    code = f"import {first}, mien, sys; mien.load(sys.argv[1], detector='none')"
+    hidden = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code, tiny_onnx], env=environment, check=True)
+    kept = [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+    if first == "mien":
+        assert not kept
+    elif not kept:
+        pytest.skip("this ONNX Runtime reports nothing anyway, so the other case shows nothing")
 
 
 QUOTAS = {

@@ -21,9 +21,9 @@ def command(
         str, typer.Option("--model", "-m", help="Name of a model or an .onnx file, for all but the table of models.")
     ] = "default",
     image: Annotated[
-        Path | None, typer.Option(help="A photo with a face. [default: a portrait of Grace Hopper, fetched once]")
+        Path | None, typer.Option(help="A photo with a face. (default: a portrait of Grace Hopper, fetched once)")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the network. [default: the CPUs at hand]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the network. (default: the CPUs at hand)")] = None,
     remember: Annotated[
         bool,
         typer.Option(

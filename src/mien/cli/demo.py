@@ -13,7 +13,7 @@ from mien.errors import ConfigError
 
 def command(
     image: Annotated[
-        Path | None, typer.Option(help="A photo of your own. [default: a portrait of Grace Hopper, fetched once]")
+        Path | None, typer.Option(help="A photo of your own. (default: a portrait of Grace Hopper, fetched once)")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the photo and the pictures made of it go.")

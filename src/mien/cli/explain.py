@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from mien.cli.explain_output import OUTPUTS, show, write
+from mien.cli.explain_output import check_outputs, show, write
 from mien.cli.messages import complain
 from mien.cli.options import DetectorName, DetectorOption
 from mien.cli.progress import Bar
-from mien.cli.sources import expand
+from mien.cli.sources import Expansion, expand
 from mien.errors import ConfigError, DataError, ImageError, require
 from mien.labels import canonical
 
@@ -100,9 +100,6 @@ def command(  # noqa: PLR0913 - one parameter an option
     occlusion works with every model; cam needs global pooling before the classifier; saliency, smoothgrad, gradcam and
     integrated-gradients need a run or checkpoint and the train extra.
     """
-    for path in output or []:
-        if path.suffix.lower() not in OUTPUTS:
-            raise ConfigError(f"{path}: the ending must be one of {', '.join(OUTPUTS)}")
     from mien.explain.study import Request
     from mien.faces import detect
 
@@ -121,11 +118,13 @@ def command(  # noqa: PLR0913 - one parameter an option
     for is_so, sentence in contradictions:
         if is_so:
             raise ConfigError(sentence)
+    expansion = expand(images)
+    check_outputs(output or [], [found.path for found in expansion.files])
     request = Request(methods=methods, patch_px=patch, stride_px=stride, check=check, seed=seed or 0)
     finder = detect.create(detector.value)
     models = [_load(name, finder, request.seed) for name in model or ["default"]]
     wanted = ("all",) if grid is Grid.LABELS else tuple(label or ())
-    explained, failures = _explain_all(images, models, wanted, request)
+    explained, failures = _explain_all(expansion, models, wanted, request)
     for one in models:
         if check and one.cascade is None:
             needs = "it needs onnx (pip install 'mien[train]') and weights that are not int8"
@@ -136,9 +135,9 @@ def command(  # noqa: PLR0913 - one parameter an option
         complain(failure)
     if not any(entry.findings for entry in explained):
         raise typer.Exit(2)
+    show(explained, format_.value)
     for path in output or []:
         write(explained, path, by_label=grid is Grid.LABELS)
-    show(explained, format_.value)
     if failures:
         raise typer.Exit(1)
 
@@ -185,10 +184,9 @@ def _load_run(path: Path, finder: "Detector", seed: int) -> _Model:
 
 
 def _explain_all(
-    images: Sequence[str], models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
+    expansion: Expansion, models: Sequence[_Model], labels: tuple[str, ...], request: "Request"
 ) -> tuple[list["Explained"], list[str]]:
     """What was found, picture by picture, and a line for each picture that could not be explained."""
-    expansion = expand(images)
     explained: list[Explained] = []
     failures = list(expansion.problems)
     with Bar("pictures", len(expansion.files)) as bar:

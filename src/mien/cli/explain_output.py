@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mien.cli import writers
 from mien.errors import ConfigError
-from mien.files import unicode_of
+from mien.files import check_writable, printable, unicode_of
 
 if TYPE_CHECKING:
     from mien.explain.page import Explained
 
 OUTPUTS = (".png", ".svg", ".json", ".csv", ".npy")
+
+
+def check_outputs(paths: Sequence[Path], pictures: Sequence[str]) -> None:
+    """Find what cannot be written before the first picture is read.
+
+    Raises:
+        ConfigError: an ending is unknown, a file cannot be written, or is one of the pictures.
+    """
+    for path in paths:
+        if path.suffix.lower() not in OUTPUTS:
+            raise ConfigError(f"{path}: the ending must be one of {', '.join(OUTPUTS)}")
+        try:
+            check_writable(path)
+            is_picture = path.exists() and any(path.samefile(picture) for picture in pictures if Path(picture).exists())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot write it: {error.strerror or error}") from error
+        if is_picture:
+            raise ConfigError(f"{path} is one of the pictures: choose another name")
 
 
 def write(explained: Sequence["Explained"], path: Path, *, by_label: bool) -> None:
@@ -45,25 +64,24 @@ def show(explained: Sequence["Explained"], form: str) -> None:
     from mien.explain import page
 
     if form == "json":
-        typer.echo(_json(explained), nl=False)
+        writers.write(_json(explained, ascii_alone=not writers.is_utf8()))
     elif form == "csv":
-        typer.echo(page.to_csv(explained), nl=False)
+        writers.write(page.to_csv(explained))
     elif form == "npy":
         page.save_array(explained, sys.stdout.buffer)
     else:
         _table([entry for one in explained for entry in one.to_dicts()])
 
 
-def _json(explained: Sequence["Explained"]) -> str:
-    return unicode_of(json.dumps([entry for one in explained for entry in one.to_dicts()], ensure_ascii=False)) + "\n"
+def _json(explained: Sequence["Explained"], *, ascii_alone: bool = False) -> str:
+    entries = [entry for one in explained for entry in one.to_dicts()]
+    return unicode_of(json.dumps(entries, ensure_ascii=ascii_alone)) + "\n"
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> None:
     """Source, face, model, method, label, its probability, the strongest place and its value; areas when checked."""
     from rich.console import Console
     from rich.table import Table
-
-    from mien.cli.writers import printable
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("source", "face", "model", "method", "label"):
@@ -77,7 +95,10 @@ def _table(entries: Sequence[dict[str, Any]]) -> None:
         about = (printable(entry["source"]), str(entry["face"] + 1), entry["model"], entry["method"], entry["label"])
         chance = "" if entry["probability"] is None else f"{entry['probability']:.3f}"
         table.add_row(*about, chance, *_strongest(entry), *(_areas(entry["check"]) if checked else ()))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    writers.write(captured.get())
     if checked:
         typer.echo(
             "deletion (lower is better) and insertion (higher): area, and mean ± sd of random maps; randomised: rank "

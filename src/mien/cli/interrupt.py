@@ -8,6 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANG_UP = getattr(signal, "SIGHUP", None)  # a terminal that is closed, a lost connection; Windows has none
 INTERRUPTED = 130  # the exit code, as shells say of a command that Ctrl-C ended
 
 
@@ -22,6 +23,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
             self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:  # nohup ignores it: so it stays
+                self._before[HANG_UP] = signal.signal(HANG_UP, self._ask)
         return self
 
     def __exit__(

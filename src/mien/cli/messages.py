@@ -13,14 +13,14 @@ NAMED_FAULTS = 20  # unreadable images named on the terminal
 
 def complain(text: str) -> None:
     """One line on stderr, whatever characters a file name brings."""
-    from mien.cli.writers import printable
+    from mien.files import printable
 
     typer.echo(f"mien: {printable(text)}", err=True)
 
 
 def name_unreadable(faults: Sequence[str], *, listed_in: object) -> None:
     """A line on stderr for each image that could not be read; of many the first, and where all of them are named."""
-    from mien.cli.writers import printable
+    from mien.files import printable
 
     for fault in faults[:NAMED_FAULTS]:
         typer.echo(f"unreadable: {printable(fault)}", err=True)

@@ -13,12 +13,12 @@ def command(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", "-m", help="Name of a model or an .onnx file; repeat it to compare.  [default: default]"
+            "--model", "-m", help="Name of a model or an .onnx file; repeat it to compare. (default: default)"
         ),
     ] = None,
     detector: Annotated[str, typer.Option("--detector", "-d", help="centerface or yunet.")] = "centerface",
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, max=64, help="Processes.  [default: one a CPU, 2 to 8]")
+        int | None, typer.Option("--workers", "-w", min=1, max=64, help="Processes. (default: one a CPU, 2 to 8)")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="Let other machines in without a token.")] = False,
     settings: Annotated[

@@ -90,6 +90,9 @@ def _walk(folder: str, expansion: Expansion) -> Iterator[str]:
         expansion.problems.append(f"{error.filename}: may not be searched ({error.strerror}): check its permissions")
 
     for parent, folders, names in os.walk(folder, onerror=report):
+        for path in (os.path.join(parent, name) for name in sorted(folders) if not name.startswith(".")):  # noqa: PTH118
+            if os.path.islink(path):  # noqa: PTH114
+                expansion.problems.append(f"{path}: a link to a folder, not followed: name it as a source of its own")
         folders[:] = sorted(
             name
             for name in folders

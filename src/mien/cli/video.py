@@ -142,18 +142,24 @@ def _run(
     from mien.video.outputs import Outputs
 
     outputs = Outputs(paths, analyzer, source.info, start_s=options.start_s)
+    unwritten: Exception | None = None
     try:
         with newest_if_live(source) as frames:
             _follow(frames, analyzer, tracking, outputs, options, interruption=interruption)
     finally:
         with interruption.writing():
-            outputs.close()
+            try:
+                outputs.close()
+            except (VideoError, OSError) as error:
+                unwritten = error  # what was found is told first
     if not outputs.summary.frames:
         if interruption.asked:
             return 2 if source.info.live else INTERRUPTED
         raise VideoError(_no_frames(source, options))
     _notes(source, outputs)
     _print(outputs.summary, source, analyzer, form)
+    if unwritten is not None:
+        raise unwritten
     if interruption.asked and not source.info.live:
         return INTERRUPTED
     return 1 if source.fault else 0

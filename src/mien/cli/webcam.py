@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     camera: Annotated[
         str | None,
         typer.Option(
-            "--camera", "-c", help="Number, address of a stream, or a film that stands in for one.  [default: 0]"
+            "--camera", "-c", help="Number, address of a stream, or a film that stands in for one. (default: 0)"
         ),
     ] = None,
     terminal: Annotated[
@@ -70,7 +70,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     no_smoothing: Annotated[bool, typer.Option("--no-smoothing", help="Neither smoothing nor hysteresis.")] = False,
     end: Annotated[float | None, typer.Option("--end", metavar="SECONDS", help="Stop after so long.")] = None,
     wait: Annotated[
-        float | None, typer.Option("--wait", metavar="SECONDS", help="For a missing camera.  [default: until Ctrl-C]")
+        float | None, typer.Option("--wait", metavar="SECONDS", help="For a missing camera. (default: until Ctrl-C)")
     ] = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Of the live page; 0: a free one.")] = 0,
 ) -> None:

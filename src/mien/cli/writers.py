@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from mien.files import unicode_of
+from mien.files import printable, unicode_of
 
 if TYPE_CHECKING:
     from mien.results import Face, Prediction
@@ -28,11 +28,6 @@ class Writer(Protocol):
 
     def end(self) -> None:
         """After the last."""
-
-
-def printable(text: str) -> str:
-    """File names can hold anything: control characters and undecodable bytes come out escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Table:
@@ -84,15 +79,15 @@ class Json:
     def write(self, prediction: "Prediction") -> None:
         """Write one entry."""
         # an undecodable byte of a file name is a lone surrogate: backslashreplace makes it a JSON escape
-        text = json.dumps(prediction.to_dict(), ensure_ascii=not _is_utf8(), allow_nan=False, indent=2)
+        text = json.dumps(prediction.to_dict(), ensure_ascii=not is_utf8(), allow_nan=False, indent=2)
         text = NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
-        _write(self._before + unicode_of(text))
+        write(self._before + unicode_of(text))
         self._before = ",\n"
 
     def end(self) -> None:
         """Close the list."""
         if self._before != "[\n":
-            _write("\n]\n")
+            write("\n]\n")
 
 
 class Csv:
@@ -130,7 +125,7 @@ class Csv:
     def _row(self, cells: Sequence[object]) -> None:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerow(cells)
-        _write(buffer.getvalue())
+        write(buffer.getvalue())
 
 
 WRITERS: dict[str, Callable[[Sequence[str]], Writer]] = {"table": Table, "json": Json, "csv": Csv}
@@ -142,15 +137,17 @@ def _centre(face: "Face") -> str:
 
 
 def _line(text: str) -> None:
-    _write(text + "\n")
+    write(text + "\n")
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Print on stdout; what its encoding lacks comes out escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)
 
 
-def _is_utf8() -> bool:
+def is_utf8() -> bool:
+    """Whether stdout takes every character."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 

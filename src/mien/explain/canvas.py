@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from mien import fonts
 from mien.errors import ConfigError
+from mien.files import printable
 
 INK = "#1c1c1c"
 FAINT = "#6b6b6b"
 SVG_FONTS = "Aileron, 'Helvetica Neue', Helvetica, Arial, sans-serif"  # Aileron is Pillow's own, in the PNG
+BAND_PX = 2048  # of the enlarged page, painted at a time; a multiple of OVERSAMPLE
 OVERSAMPLE = 2  # Pillow's lines have no anti-aliasing: draw larger, then reduce
 
 SIDE = 190.0  # of one cell's picture or chart, in page units; a PNG has two pixels a unit
@@ -44,6 +46,11 @@ class _Picture:
     height: float
     pixels: NDArray[np.uint8]  # (h, w, 3) RGB
 
+    @property
+    def rows(self) -> tuple[float, float]:
+        """Where it begins and ends on the page, from above."""
+        return self.y - 1, self.y + self.height + 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Line:
@@ -51,6 +58,11 @@ class _Line:
     colour: str
     width: float
     dash: float  # length of dashes and gaps; 0: solid
+
+    @property
+    def rows(self) -> tuple[float, float]:
+        """Where it begins and ends on the page, from above."""
+        return min(y for _, y in self.points) - self.width, max(y for _, y in self.points) + self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,11 @@ class _Text:
     size: float
     colour: str
     anchor: str  # start, middle, end
+
+    @property
+    def rows(self) -> tuple[float, float]:
+        """Where it begins and ends on the page, from above."""
+        return self.y - 2 * self.size, self.y + self.size
 
 
 class Canvas:
@@ -87,23 +104,35 @@ class Canvas:
     def png(self, *, pixels_per_unit: int = 2) -> PIL.Image.Image:
         """The page as an RGB image."""
         scale = pixels_per_unit * OVERSAMPLE
-        image = PIL.Image.new("RGB", (round(self.width * scale), round(self.height * scale)), "white")
+        width, height = round(self.width * scale), round(self.height * scale)
+        page = PIL.Image.new("RGB", (-(-width // OVERSAMPLE), -(-height // OVERSAMPLE)))
+        for top in range(0, height, BAND_PX):  # painted large, a page of hundreds of rows would take gigabytes
+            band = self._band(scale, width, top, min(BAND_PX, height - top))
+            page.paste(band.reduce(OVERSAMPLE), (0, top // OVERSAMPLE))
+        return page
+
+    def _band(self, scale: float, width: int, top: int, height: int) -> PIL.Image.Image:
+        """The page's rows from `top` on, in pixels of `scale` a unit."""
+        image = PIL.Image.new("RGB", (width, height), "white")
         draw = PIL.ImageDraw.Draw(image)
         for shape in self._shapes:
+            first, last = (edge * scale - top for edge in shape.rows)
+            if last < 0 or first > height:
+                continue
             if isinstance(shape, _Picture):
                 size = (round(shape.width * scale), round(shape.height * scale))
                 placed = PIL.Image.fromarray(shape.pixels).resize(size, PIL.Image.Resampling.BICUBIC)
-                image.paste(placed, (round(shape.x * scale), round(shape.y * scale)))
+                image.paste(placed, (round(shape.x * scale), round(shape.y * scale) - top))
             elif isinstance(shape, _Line):
                 for piece in _dashes(shape.points, shape.dash):
-                    xy = [(x * scale, y * scale) for x, y in piece]
+                    xy = [(x * scale, y * scale - top) for x, y in piece]
                     draw.line(xy, fill=shape.colour, width=max(1, round(shape.width * scale)), joint="curve")
             else:
                 anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
-                xy_text = (shape.x * scale, shape.y * scale)
+                xy_text = (shape.x * scale, shape.y * scale - top)
                 text, font = fonts.lettering(shape.text, shape.size * scale)
                 draw.text(xy_text, text, shape.colour, font, anchor)
-        return image.reduce(OVERSAMPLE)
+        return image
 
     def svg(self) -> str:
         """The page as a self-contained SVG document: text stays text, pictures are embedded."""
@@ -211,4 +240,4 @@ def _svg_shape(shape: _Picture | _Line | _Text) -> str:
         style = f'fill="none" stroke="{shape.colour}" stroke-width="{shape.width:g}" stroke-linejoin="round"{dash}'
         return f'<polyline points="{points}" {style}/>'
     place = f'x="{shape.x:g}" y="{shape.y:g}" font-size="{shape.size:g}" text-anchor="{shape.anchor}"'
-    return f'<text {place} fill="{shape.colour}">{escape(shape.text)}</text>'
+    return f'<text {place} fill="{shape.colour}">{escape(printable(shape.text))}</text>'

@@ -16,7 +16,7 @@ from mien.explain.charts import comparison_chart, randomisation_chart
 from mien.explain.checks import Faithfulness, Randomisation
 from mien.explain.heatmap import METHODS, Heatmap
 from mien.explain.overlay import Panel, display_limit, heatmap_panel, original_panel, percent
-from mien.files import unicode_of
+from mien.files import printable, unicode_of
 
 LABELS_PER_ROW = 4  # the original and seven labels fill two rows
 
@@ -121,7 +121,7 @@ def _heatmaps(explained: Sequence[Explained]) -> Iterator[tuple[Explained, Heatm
 
 def _original(entry: Explained) -> Panel:
     answer = f"{entry.model}: {entry.emotion} {percent(entry.confidence)}"
-    place = unicode_of(Path(entry.source).name) + (f", face {entry.face + 1}" if entry.face else "")
+    place = printable(Path(entry.source).name) + (f", face {entry.face + 1}" if entry.face else "")
     return original_panel(entry.crop, answer, place)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import ConfigError, VideoError, require
-from mien.files import unicode_of
+from mien.files import check_writable, printable
 from mien.pipeline import Analyzer
 from mien.video import table, timeline_page, timeline_picture
 from mien.video.analyze import FrameResult
@@ -69,7 +69,7 @@ class Outputs:
         self._timeline = None if paths.timeline is None else Timeline(analyzer.labels)
         try:
             if paths.timeline is not None:
-                paths.timeline.parent.mkdir(parents=True, exist_ok=True)
+                check_writable(paths.timeline)
             if paths.film is not None:
                 sound = info.audio_path
                 self._film = FilmWriter(paths.film, rate_hz=info.rate_hz, audio_path=sound, start_s=start_s)
@@ -123,7 +123,7 @@ class Outputs:
         path = self._paths.timeline
         if path is None or self._timeline is None:
             return
-        title = unicode_of(Path(self._info.name).name or self._info.name)
+        title = printable(Path(self._info.name).name or self._info.name)
         if path.suffix.lower() in PAGES:
             timeline_page.write_page(self._timeline, self.summary, path, title=title)
         else:

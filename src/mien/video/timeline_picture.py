@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mien import fonts
 from mien.annotate import colour_of_label
 from mien.errors import VideoError, require
 from mien.video.timeline import Timeline, TrackLine
@@ -18,6 +19,7 @@ MOST_ROWS = 12
 WIDTH_IN, ROW_IN, HEAD_IN, FOOT_IN = 11.0, 1.05, 0.75, 0.62
 FACE_IN, MARGIN_IN = 0.8, 0.2
 DPI = 150
+TITLE_SIZE = 11  # points
 INK, SOFT = "#1a1a1a", "#5b5e63"
 STRIP = 0.13  # height of the strip that says which emotion was shown, of the probabilities' height
 EMPTY = "#f4f3f0"
@@ -89,7 +91,10 @@ def _head(figure: "Figure", timeline: Timeline, title: str, height_in: float) ->
     from matplotlib.patches import Patch  # noqa: PLC0415 - optional
 
     top = 1 - 0.24 / height_in
-    name = figure.text(MARGIN_IN / WIDTH_IN, top, title, ha="left", va="center", color=INK, fontsize=11, weight="bold")
+    shown, _ = fonts.lettering(title, TITLE_SIZE)  # as the font of the picture has it
+    name = figure.text(
+        MARGIN_IN / WIDTH_IN, top, shown, ha="left", va="center", color=INK, fontsize=TITLE_SIZE, weight="bold"
+    )
     name.set_parse_math(False)  # a file may be called `$1$.mp4`
     patches = [Patch(facecolor=colour_hex(label, timeline.labels), label=label) for label in timeline.labels]
     corner = (1 - MARGIN_IN / WIDTH_IN, 1 - 0.5 / height_in)

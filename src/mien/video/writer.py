@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mien.errors import VideoError, require
+from mien.files import check_writable
 from mien.results import Image
 from mien.video.audio import AudioTrack
 from mien.video.film import for_ffmpeg
@@ -43,7 +44,10 @@ class FilmWriter:
         self._av: Any = require("av", "video")
         if path.suffix.lower() not in CODECS:
             raise VideoError(f"{path}: no film that mien writes: end it with {', '.join(CODECS)}")
-        _check_writable(path)
+        try:
+            check_writable(path)  # FFmpeg opens the file with its first packet, long after the first picture
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
         self._path, self._audio_path, self._start_s = path, audio_path, start_s
         self._rate = Fraction(rate_hz or DEFAULT_RATE_HZ).limit_denominator(1001)
         self._output: Any = None
@@ -150,18 +154,6 @@ class FilmWriter:
     def _fault(self, error: Exception) -> VideoError:
         reason = getattr(error, "strerror", None) or error
         return VideoError(f"{self._path}: cannot write it ({reason}): check the disk and the folder")
-
-
-def _check_writable(path: Path) -> None:
-    """FFmpeg opens the file with its first packet, which comes long after the first picture."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be written ({error.strerror}): choose another name") from error
 
 
 def _even(image: Image) -> Image:
