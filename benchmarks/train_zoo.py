@@ -149,12 +149,19 @@ class Zoo:
         return replace(found, epochs=epochs) if epochs else found
 
     def teachers(self, item: Item) -> list[str]:
-        """Those that did not break off."""
-        return [name for name in item.teachers if not self.plan["runs"].get(name, {}).get("failed")]
+        """Those that did not break off before they were trained."""
+        return [
+            name for name in item.teachers if self.trained(name) or not self.plan["runs"].get(name, {}).get("failed")
+        ]
 
     def trained(self, name: str) -> bool:
         """Whether there are weights to teach with."""
         return bool(self.plan["runs"].get(name, {}).get("done"))
+
+    def recorded(self, item: Item) -> bool:
+        """Whether it was measured, or cannot be."""
+        entry = self.entry(item)
+        return "accuracy" in entry or bool(entry.get("failed"))
 
     def data_of(self, item: Item) -> Dataset:
         """What it is trained on.
@@ -296,6 +303,9 @@ class Zoo:
             CallEndsError: there is more to do.
         """
         for item in self.items:
+            if self.trained(item.name) and not self.recorded(item):  # the last call ended before that
+                self.attempt(item, self.record)
+                self.deliver()
             if not self.open(item):
                 continue
             if why := self.waits(item):

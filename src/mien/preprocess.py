@@ -85,6 +85,17 @@ def sample(image: NDArray[np.uint8], matrix: NDArray[np.float64], size_hw: tuple
     return np.asarray(grid, np.uint8)
 
 
+def area_weights(size: int, smaller: int) -> NDArray[np.float32]:
+    """`(smaller, size)`: what each pixel of a row weighs in the shrunk row, by the area that they share.
+
+    What OpenCV's INTER_AREA does, and so `network_input`.
+    """
+    edges = np.arange(smaller + 1) * (size / smaller)
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(np.clip(overlap, 0, None) * (smaller / size), np.float32)
+
+
 def to_grey(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`(N, H, W, 3)` RGB to `(N, H, W)` grey, rounded; grey crops pass through."""
     if crops.ndim == 3:

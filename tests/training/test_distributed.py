@@ -64,18 +64,18 @@ def test_the_history_counts_all_processes(runs: dict[int, Path]) -> None:
 def test_sums_of_an_unfinished_epoch_are_those_of_all(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes stop inside an epoch and go on: rank 0 keeps what both had, rank 1 begins with nothing."""
     engine = make_engine()
-    engine.sums = {"loss": 1.5, "correct": 2.0, "n": 3.0}
-    theirs = torch.tensor([0.5, 1.0, 4.0], dtype=torch.float64)
+    engine.sums = {"loss": 1.5, "correct": 2.0, "n": 3.0, "seconds": 8.0}
+    theirs = torch.tensor([0.5, 1.0, 4.0, 0.0], dtype=torch.float64)
     monkeypatch.setattr("torch.distributed.all_reduce", lambda values: values.add_(theirs))
     engine.world = World(rank=0, size=2)
     state = engine.state()
-    assert state.sums == {"loss": 2.0, "correct": 3.0, "n": 7.0}
+    assert state.sums == {"loss": 2.0, "correct": 3.0, "n": 7.0, "seconds": 8.0}
     assert engine.sums["n"] == 3.0
     engine.restore(state)
     assert engine.sums == state.sums
     engine.world = World(rank=1, size=2)
     engine.restore(state)
-    assert engine.sums == {"loss": 0.0, "correct": 0.0, "n": 0.0}
+    assert engine.sums == {"loss": 0.0, "correct": 0.0, "n": 0.0, "seconds": 0.0}
 
 
 class Parallel(nn.Module):

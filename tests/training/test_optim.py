@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mien import models
+from mien.models.two_heads import TwoHeads
 from mien.training import optim
 from mien.training.recipe import Recipe
 
@@ -42,6 +43,36 @@ def test_layer_decay_lowers_the_rate_towards_the_input() -> None:
     optimizer = optim.make_optimizer(network, Recipe(lr=1.0, layer_decay=0.5))
     rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     assert [rates[id(layer.weight)] for layer in network] == [0.25, 0.5, 1.0]
+
+
+def rates_of(network: nn.Module) -> dict[str, float]:
+    """Rate of each parameter, by name, where each layer has half of the next one's and the last has 1."""
+    optimizer = optim.make_optimizer(network, Recipe(lr=1.0, layer_decay=0.5))
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    return {name: rates[id(p)] for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("resnet50", ["layer3.0", "layer3.1", "layer3.5", "layer4.0"]),
+        ("senet50", ["layer3.0", "layer3.1", "layer3.5", "layer4.0"]),
+        ("lite0", ["blocks.2.0", "blocks.2.1", "blocks.3.0"]),
+    ],
+)
+def test_each_block_of_a_network_is_a_layer(name: str, blocks: list[str]) -> None:
+    rates = rates_of(models.create(name))
+    found = [{rate for key, rate in rates.items() if f"{block}." in key} for block in blocks]
+    assert all(len(one) == 1 for one in found)
+    assert found == sorted(found, key=max)
+    assert len(set.union(*found)) == len(blocks)
+    assert max(rates.values()) == 1
+
+
+def test_a_second_head_changes_no_other_rate() -> None:
+    plain, double = rates_of(models.create("vgg-narrow")), rates_of(TwoHeads(models.create("vgg-narrow"), 8))
+    assert {f"net.{name}": rate for name, rate in plain.items()}.items() <= double.items()
+    assert double["second.weight"] == 1
 
 
 def test_frozen_parameters_are_left_out() -> None:

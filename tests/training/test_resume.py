@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from tests.training.conftest import MakeEngine
 
 from mien.errors import ConfigError, ModelError
 from mien.training import checkpoint, run
+from mien.training.distributed import World
 
 DRIVER = """
 import os, signal, sys
@@ -153,3 +156,65 @@ def test_another_number_of_epochs_is_a_new_horizon_that_the_run_keeps(make_engin
     assert about["horizons"] == [{"from_epoch": 1, "epochs": 1}, {"from_epoch": 2, "epochs": 3}]
     with pytest.raises(ConfigError, match="3 epochs behind it"):
         make_engine(epochs=2, resume=True)
+
+
+def test_a_run_may_end_where_it_stands(make_engine: MakeEngine, tmp_path: Path) -> None:
+    make_engine(epochs=3).run_epoch(0)
+    make_engine(epochs=1, resume=True).run()
+    about = checkpoint.load(tmp_path / "run" / "last.pt").about
+    assert about["recipe"]["epochs"] == 1
+    assert about["horizons"] == [{"from_epoch": 1, "epochs": 3}, {"from_epoch": 2, "epochs": 1}]
+
+
+class StopError(Exception):
+    """In the place of a kill."""
+
+
+class Stopper:
+    """Breaks off at a step of the second epoch."""
+
+    def step(self, epoch: int, step: int, steps: int, *, loss: float, images: int) -> None:
+        if (epoch, step) == (1, 3):
+            time.sleep(0.5)
+            raise StopError
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        pass
+
+
+def test_inside_an_epoch_a_run_cannot_end_and_keeps_its_time(make_engine: MakeEngine) -> None:
+    with pytest.raises(StopError):
+        make_engine(epochs=2, checkpoint_steps=1, reporter=Stopper()).run()
+    with pytest.raises(ConfigError, match="epochs = 2 or more"):
+        make_engine(epochs=1, checkpoint_steps=1, resume=True)
+    stopped = make_engine(epochs=2, checkpoint_steps=1, resume=True)
+    before_s = stopped.sums["seconds"]
+    assert before_s > 0
+    stopped.run()
+    row = stopped.history[-1]
+    assert row["seconds"] > before_s
+    assert row["images_per_s"] < len(stopped.train) / before_s
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:
+    holder = (
+        "import sys; from pathlib import Path; from mien.training import distributed, run\n"
+        "with run.locked(Path(sys.argv[1]), distributed.World()):\n print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(ConfigError, match="is being trained into"), run.locked(tmp_path / "run", World()):
+            pass
+        process.kill()
+    with run.locked(tmp_path / "run", World()):
+        pass
+
+
+def test_pictures_that_a_network_cannot_take(make_engine: MakeEngine) -> None:
+    with pytest.raises(ConfigError, match="cannot take pictures of 36 x 36"):
+        make_engine(model="timm:vit_tiny_patch16_224", input_size=48, early=0.5)
+    with pytest.raises(ConfigError, match="a single image of 32 x 32"):
+        make_engine(model="timm:resnet18", input_size=32, batch_size=4, accumulate=4)

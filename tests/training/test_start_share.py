@@ -79,5 +79,32 @@ def test_what_it_needs(begun: Path, cartoons: Dataset, tmp_path: Path) -> None:
     go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=1).run()
     with pytest.raises(ConfigError, match="resume it with that --from"):
         go_on(tmp_path / "run", cartoons, tmp_path / "run", start_share=0.5, epochs=1, resume=True)
+    with pytest.raises(ConfigError, match="resume it with that --from"):
+        go_on(None, cartoons, tmp_path / "run", start_share=0.5, epochs=1, resume=True)
     with pytest.raises(ConfigError, match="has ended and holds its start's share"):
         go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=2, resume=True)
+
+
+def test_the_start_may_not_change_behind_its_name(
+    make_engine: MakeEngine, begun: Path, cartoons: Dataset, tmp_path: Path
+) -> None:
+    go_on(begun, cartoons, tmp_path / "run", start_share=1.0).run_epoch(0)
+    make_engine(output=begun, model="vgg-narrow", epochs=2, ema=0.5, resume=True).run()  # other weights, one name
+    with pytest.raises(ConfigError, match="as they were then"):
+        go_on(begun, cartoons, tmp_path / "run", start_share=1.0, resume=True)
+
+
+def test_a_resumed_run_tells_where_it_began(begun: Path, cartoons: Dataset, tmp_path: Path) -> None:
+    first = go_on(begun, cartoons, tmp_path / "run")
+    first.run_epoch(0)
+    again = go_on(None, cartoons, tmp_path / "run", resume=True)
+    assert again.about["start"] == first.about["start"] is not None
+    go_on(None, cartoons, tmp_path / "fresh").run_epoch(0)
+    with pytest.raises(ConfigError, match="began with random weights"):
+        go_on(begun, cartoons, tmp_path / "fresh", resume=True)
+
+
+def test_a_run_that_ends_early_would_lack_its_share(begun: Path, cartoons: Dataset, tmp_path: Path) -> None:
+    go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=3).run_epoch(0)
+    with pytest.raises(ConfigError, match="epochs = 2 or more"):
+        go_on(begun, cartoons, tmp_path / "run", start_share=0.5, epochs=1, resume=True)

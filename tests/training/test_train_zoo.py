@@ -208,9 +208,24 @@ def test_a_student_does_without_a_teacher_that_broke_off(a_plan: MakePlan) -> No
         order.entry(item)[how] = True
     assert order.teachers(order.items[3]) == ["vgg-modern", "cbam"]
     assert not order.waits(order.items[3])
+    order.entry(order.items[0])["failed"] = True  # in measuring: its weights can teach all the same
+    assert order.teachers(order.items[3]) == ["vgg-modern", "cbam"]
     for item in order.items[:3]:
-        order.entry(item)["failed"] = True
+        order.entry(item).update(failed=True, done=False)
     assert order.waits(order.items[3]) == "all its teachers broke off"
+
+
+def test_a_run_that_was_trained_is_measured_by_the_next_call(
+    zoo: ModuleType, a_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = a_plan(["baseline", "vgg"], None, 0)
+    measured: list[str] = []
+    monkeypatch.setattr(zoo.Zoo, "record", lambda self, item: measured.append(item.name))
+    monkeypatch.setattr(zoo.Zoo, "deliver", lambda self: None)
+    order.entry(order.items[0])["done"] = True
+    order.entry(order.items[1]).update(done=True, accuracy=0.6)
+    order.work()
+    assert measured == ["baseline"]
 
 
 @pytest.fixture

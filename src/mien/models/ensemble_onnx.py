@@ -11,7 +11,7 @@ from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 from mien.bundle import ModelSpec
 from mien.errors import ModelError
 from mien.models.ensemble import ENSEMBLE_INPUT, FLOOR, shares
-from mien.preprocess import InputSpec
+from mien.preprocess import InputSpec, area_weights
 
 OPSET = 18  # the first whose Resize takes sizes of some axes and antialiases
 
@@ -62,11 +62,17 @@ def _add_member(merged: onnx.ModelProto, member: onnx.ModelProto, spec: ModelSpe
 def _add_preprocessing(merged: onnx.ModelProto, spec: InputSpec, name: str) -> None:
     """`images` in [0, 1] to the member's own size, channels and normalisation; grey is the same in RGB and BGR."""
     last = "images"
-    if spec.size_hw != ENSEMBLE_INPUT.size_hw:
+    height, width = ENSEMBLE_INPUT.size_hw
+    if spec.size_hw[0] < height or spec.size_hw[1] < width:  # by area: rows, then columns
+        rows = _constant(merged, f"{name}/rows", area_weights(height, spec.size_hw[0]))
+        columns = _constant(merged, f"{name}/columns", np.ascontiguousarray(area_weights(width, spec.size_hw[1]).T))
+        _add(merged, "MatMul", [rows, last], f"{name}/lower")
+        _add(merged, "MatMul", [f"{name}/lower", columns], f"{name}/resized")
+        last = f"{name}/resized"
+    elif spec.size_hw != ENSEMBLE_INPUT.size_hw:
         sizes = _constant(merged, f"{name}/sizes", np.array(spec.size_hw, np.int64))
-        shrink = int(spec.size_hw[0] < ENSEMBLE_INPUT.size_hw[0])
         how: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
-        _add(merged, "Resize", [last, "", "", sizes], f"{name}/resized", antialias=shrink, **how)
+        _add(merged, "Resize", [last, "", "", sizes], f"{name}/resized", **how)
         last = f"{name}/resized"
     if spec.channels == 3:
         _add(merged, "Concat", [last] * 3, f"{name}/repeated", axis=1)

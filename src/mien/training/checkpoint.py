@@ -28,7 +28,7 @@ class Checkpoint:
     plateau: Mapping[str, float]
     epoch: int  # finished epochs
     step: int  # finished steps, over all epochs
-    sums: Mapping[str, float]  # of the unfinished epoch: loss, correct, n
+    sums: Mapping[str, float]  # of the unfinished epoch: loss, correct, n, seconds
     best: float  # best validation accuracy so far
     history: list[dict[str, float]]  # one row a finished epoch
 

@@ -72,6 +72,7 @@ class Engine:
     best: float = field(init=False, default=-math.inf)
     history: list[dict[str, float]] = field(init=False, default_factory=list)
     sums: dict[str, Any] = field(init=False, default_factory=dict)  # of the epoch; on CUDA they stay on the device
+    since_s: float = field(init=False, default_factory=time.perf_counter)  # when its seconds were last counted
     look_steps: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
@@ -112,7 +113,7 @@ class Engine:
 
     def run_epoch(self, epoch: int) -> None:
         """One epoch, or the rest of it after a resume."""
-        started = time.perf_counter()
+        self.since_s = time.perf_counter()
         first = self.step - epoch * self.steps_per_epoch  # 0, or inside an epoch after a resume
         if not first:
             self.begin_sums()
@@ -130,11 +131,11 @@ class Engine:
                 unseen = 0
             if self._saves(self.step) and index + 1 < self.steps_per_epoch:
                 self.checkpoint(better=False)
-        self.finish_epoch(epoch, started)
+        self.finish_epoch(epoch)
 
     def begin_sums(self) -> None:
         """An epoch begins, or something that counts as one."""
-        self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0}
+        self.sums = {"loss": 0.0, "correct": 0.0, "n": 0.0, "seconds": 0.0}
 
     def looks(self) -> bool:
         """Whether the coming step's loss is looked at; one that is saved, or ends an epoch, always is."""
@@ -250,10 +251,10 @@ class Engine:
             loss = loss + self.recipe.head_weight * losses.soft_cross_entropy(second, head)
         return loss, logits
 
-    def finish_epoch(self, epoch: int, started: float) -> None:
+    def finish_epoch(self, epoch: int) -> None:
         """Validate, write the history's row and the checkpoints."""
-        loss, correct, n = self._all_sums().values()
-        trained = time.perf_counter() - started
+        self._count_seconds()
+        loss, correct, n, trained_s = self._all_sums().values()
         if self.recipe.start_share and epoch + 1 == self.recipe.epochs:
             self.mix_with_start()
         self.estimate_norms()
@@ -265,8 +266,8 @@ class Engine:
             "train_accuracy": correct / n,
             "validation_loss": found["loss"],
             "validation_accuracy": found["accuracy"],
-            "seconds": time.perf_counter() - started,
-            "images_per_s": n / trained,
+            "seconds": trained_s + time.perf_counter() - self.since_s,
+            "images_per_s": n / trained_s,
         }
         self.history.append(row)
         self.plateau.update(found["accuracy"]) if self.recipe.schedule == "plateau" else None
@@ -330,6 +331,13 @@ class Engine:
         distributed.all_reduce(values)
         return dict(zip(mine, values.tolist(), strict=True))
 
+    def _count_seconds(self) -> None:
+        """Add the time since the last count to the epoch's: in one process, as the sums are of all."""
+        now = time.perf_counter()
+        if self.world.writes:
+            self.sums["seconds"] += now - self.since_s
+        self.since_s = now
+
     def _number(self, value: Tensor) -> Any:
         """A 0-dim tensor as a float; where that would make the host wait, as float64 on the device."""
         return float(value) if self.look_steps == 1 else value.double()
@@ -344,6 +352,7 @@ class Engine:
 
     def checkpoint(self, *, better: bool) -> None:
         """Hand the state to `save`, on rank 0; every process must come here."""
+        self._count_seconds()
         state = self.state()
         if self.save and self.world.writes:
             self.save(state, better)
@@ -377,6 +386,7 @@ class Engine:
         self.history = list(state.history)
         mine = self.world.rank == 0  # the sums are of all processes, so one alone goes on with them
         self.sums = {name: value if mine else 0.0 for name, value in state.sums.items()}
+        self.sums.setdefault("seconds", 0.0)  # older checkpoints do not tell
 
     def _input(self, pixels: Tensor) -> Tensor:
         images = normalise(pixels, self.spec)

@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 from mien.training.recipe import Recipe
 
+WRAPPERS = ("net.", "backbone.")  # modules around a network, which are no layer of it
+SECOND_HEAD = "second."  # of `models.two_heads`: as deep as the classifier that stands before it
+
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser: norm layers and biases do not decay, rates fall by `layer_decay` towards the input."""
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    depth = {name: index for index, name in enumerate(_blocks(name for name, _ in trainable))}
+    names = [name for name, _ in trainable if not name.startswith(SECOND_HEAD)]
+    depth = {block: index for index, block in enumerate(_blocks(names))}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in trainable:
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        scale = recipe.layer_decay ** (len(depth) - 1 - depth[_block(name)])
+        scale = recipe.layer_decay ** (len(depth) - 1 - depth.get(_block(name), len(depth) - 1))
         groups.setdefault((decay, scale), []).append(parameter)
     settings = [{"params": p, "weight_decay": d, "lr": recipe.lr * s, "scale": s} for (d, s), p in groups.items()]
     if recipe.optimizer == "sgd":
@@ -115,8 +119,12 @@ def sharpen(parameters: Iterable[nn.Parameter], rho: float) -> Callable[[], None
 
 
 def _block(name: str) -> str:
-    """`layer3.1.conv1.weight` belongs to `layer3.1`: what layer-wise rates count as one layer."""
+    """`backbone.layer3.1.conv1.weight` belongs to `layer3.1`: what layer-wise rates count as one layer."""
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
     parts = name.split(".")
+    if len(parts) > 3 and parts[1].isdigit() and parts[2].isdigit():  # EfficientNet's `blocks.2.1`
+        return ".".join(parts[:3])
     return ".".join(parts[:2]) if len(parts) > 2 else parts[0]
 
 

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 import mien
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 RESUMABLE = ("epochs", "norm_images")
 """Settings that may change when a run is resumed."""
+
+NO_FOLDER = "cannot be a run's folder: {reason}: name another --output"
 
 LICENCE = (
     "trained on FER-2013 (public research data, image rights unverified) by mien; "
@@ -60,6 +65,29 @@ class Start:
     source: str  # as the user named it
     about: Mapping[str, Any]
     weights: Mapping[str, torch.Tensor]
+    sha256: str  # of the file
+
+
+@contextmanager
+def locked(folder: Path, world: World) -> Iterator[None]:
+    """Keep other processes out of a run's folder while one trains into it; the system ends the lock with the process.
+
+    Raises:
+        ConfigError: somebody trains into it, or it cannot be made.
+    """
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        if world.writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+    except Timeout as error:
+        raise ConfigError(f"{folder} is being trained into: wait for it, or name another --output") from error
+    except OSError as error:
+        raise ConfigError(f"{folder} {NO_FOLDER.format(reason=error.strerror or error)}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume: bool = False) -> Engine:
@@ -85,7 +113,7 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     about = {
         "name": job.name or recipe.model,
         "recipe": recipe.to_dict(),
-        "start": None if job.start is None else {"source": job.start.source, "data": job.start.about["data"]},
+        "start": None if job.start is None else _begun(job.start),
         "teachers": [] if job.teachers is None else [dict(one) for one in job.teachers.about],
         "labels": list(labels),
         "input": asdict(spec),
@@ -114,17 +142,24 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     )
     _check_sizes(engine)
     if state is not None:
+        about["start"] = state.about.get("start")
         about["horizons"] = _horizons(state, recipe.epochs)
         engine.restore(state)
+        _check_end(engine, state, job.output)
     if world.writes:
         try:
             job.output.mkdir(parents=True, exist_ok=True)
             write_whole(job.output / "recipe.json", json.dumps(about, indent=1, ensure_ascii=False))
+            if state is not None and state.epoch == recipe.epochs < state.about["recipe"]["epochs"]:
+                write(job.output, replace(state, about=about), better=False)  # it ends here, and says so
         except OSError as error:
-            raise ConfigError(
-                f"{job.output} cannot be a run's folder: {error.strerror or error}: name another --output"
-            ) from error
+            raise ConfigError(f"{job.output} {NO_FOLDER.format(reason=error.strerror or error)}") from error
     return engine
+
+
+def _begun(start: Start) -> dict[str, Any]:
+    """What a run keeps of the weights that it began with."""
+    return {"source": start.source, "sha256": start.sha256, "data": start.about["data"]}
 
 
 def _check_sizes(engine: Engine) -> None:
@@ -136,13 +171,23 @@ def _check_sizes(engine: Engine) -> None:
     recipe, (height, width) = engine.recipe, engine.spec.size_hw
     sizes = [(height, width)] + [(recipe.early_size, recipe.early_size)] * (recipe.early > 0)
     model, was_training = engine.model, engine.model.training
+    batch = min(recipe.batch_size, len(engine.train) % recipe.batch_size or recipe.batch_size)
+    single = batch // engine.world.size // recipe.accumulate <= 1
     try:
         with torch.inference_mode():
             for size_hw in sizes:
-                model.eval()(torch.zeros(1, engine.spec.channels, *size_hw, device=engine.world.device))
-    except RuntimeError as error:
+                one = torch.zeros(1, engine.spec.channels, *size_hw, device=engine.world.device)
+                model.eval()(one)
+                if single:
+                    deepcopy(model).train()(one)  # batch norm has no variance of one value
+    except (RuntimeError, AssertionError) as error:  # AssertionError: timm's
         raise ConfigError(
             f"{recipe.model} cannot take pictures of {size_hw[0]} x {size_hw[1]}: leave input_size and early alone"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"a batch, or a piece of one, would hold a single image of {size_hw[0]} x {size_hw[1]}, which batch norm "
+            f"in {recipe.model} cannot take: choose another batch_size or accumulate"
         ) from error
     finally:
         model.train(was_training)
@@ -245,15 +290,17 @@ def _read_start(path: Path, name: str) -> Start:
         raise ModelError(f"{name} is what serves already: name the run, checkpoint or weights that it was made from")
     if path.suffix == ".safetensors":
         return _read_weights(path, name)
-    state = checkpoint.load(file_of(path))
-    return Start(name, state.about, state.weights)
+    file = file_of(path)
+    state = checkpoint.load(file)
+    return Start(name, state.about, state.weights, hub.sha256_of(file))
 
 
 def _read_weights(path: Path, name: str) -> Start:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["mien"])
-            return Start(name, about, {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 - no mapping
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return Start(name, about, weights, hub.sha256_of(path))
     except FileNotFoundError as error:
         raise ModelError(f"{name} has no weights to train on from ({path.name}): name a run or a checkpoint") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
@@ -345,9 +392,7 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
         )
     if state.epoch > now["epochs"]:
         raise ConfigError(f"{folder} has {state.epoch} epochs behind it: epochs = {now['epochs']} cannot end it")
-    begun = [(one.get("start") or {}).get("source") for one in (state.about, about)]
-    if was["start_share"] and begun[0] != begun[1]:
-        raise ConfigError(f"{folder} began with {begun[0]}, whose share it will hold: resume it with that --from")
+    _same_start(folder, was, state.about.get("start"), about["start"])
     if state.epoch == was["epochs"] < now["epochs"] and was["start_share"]:
         raise ConfigError(f"{folder} has ended and holds its start's share: train on with --from instead")
     if state.epoch == now["epochs"] and was["norm_images"] != now["norm_images"]:
@@ -358,6 +403,34 @@ def _existing(folder: Path, about: Mapping[str, Any], *, resume: bool) -> Checkp
     if state.about["data"]["digests"] != about["data"]["digests"]:
         raise ConfigError(f"{folder} was trained on other images, labels or votes than {about['data']['digests']}")
     return state
+
+
+def _check_end(engine: Engine, state: Checkpoint, folder: Path) -> None:
+    """What the end of the last epoch brings cannot come any more where no epoch is left.
+
+    Raises:
+        ConfigError: so it is, and the checkpoint lies inside an epoch, or lacks its share of the start.
+    """
+    if not engine.epoch == engine.recipe.epochs < state.about["recipe"]["epochs"]:
+        return
+    if engine.recipe.start_share or engine.step != engine.epoch * engine.steps_per_epoch:
+        raise ConfigError(
+            f"{folder} has {engine.epoch} epochs behind it, and what ends a run comes with its last one: "
+            f"resume it with epochs = {engine.epoch + 1} or more"
+        )
+
+
+def _same_start(folder: Path, was: Mapping[str, Any], begun: Mapping[str, Any] | None, now: Any) -> None:
+    """A run goes on from its checkpoint; the weights it began with are told again, and may not be others.
+
+    Raises:
+        ConfigError: others are named, or none where the end will hold a share of them.
+    """
+    if now is None and not was["start_share"]:
+        return
+    if begun is None or now is None or begun.get("sha256", now["sha256"]) != now["sha256"]:
+        name = "random weights" if begun is None else begun["source"]
+        raise ConfigError(f"{folder} began with {name}, as they were then: resume it with that --from, or without")
 
 
 def _horizons(state: Checkpoint, epochs: int) -> list[dict[str, int]]:

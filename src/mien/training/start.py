@@ -52,18 +52,19 @@ def train(order: Order, *, watch: bool = False, tensorboard: bool = False, loade
     """
     world = distributed.join(order.device)
     try:
-        engine = prepare(order, world, loaded=loaded)
-        if world.writes:
-            terminal = Terminal(engine.recipe.epochs, watch=watch)
-            several: list[Reporter] = [terminal]
-            if tensorboard:
-                several.append(TensorBoard(order.output / "tensorboard", engine))
-            engine.reporter = Several(several)
-            with terminal:
-                engine.run()
-            return summary(engine, order.output)
-        engine.run()
-        return None
+        with run.locked(order.output, world):
+            engine = prepare(order, world, loaded=loaded)
+            if world.writes:
+                terminal = Terminal(engine.recipe.epochs, watch=watch)
+                several: list[Reporter] = [terminal]
+                if tensorboard:
+                    several.append(TensorBoard(order.output / "tensorboard", engine))
+                engine.reporter = Several(several)
+                with terminal:
+                    engine.run()
+                return summary(engine, order.output)
+            engine.run()
+            return None
     finally:
         distributed.leave()
 
