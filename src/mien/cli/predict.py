@@ -42,7 +42,13 @@ def command(
         Format, typer.Option("--format", "-f", help="Form of the result on stdout.")
     ] = Format.TABLE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Put copies with the faces marked here.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Put copies with the faces marked here; files of their names are replaced.",
+        ),
     ] = None,
     model: ModelOption = "default",
     detector: DetectorOption = DetectorName.CENTERFACE,

@@ -12,6 +12,7 @@ from mien.training.results import prepared, ranked
 
 EARLIER = {
     "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow.onnx",
+    "aa4b2191fc17638ebbb2895a267c10f7d197c4bc48a5274f7ffe32c48f3ff3e1": "resnet9-narrow-third.onnx",
     "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "resnet9-narrow-aligned.onnx",
 }
 """Files that were packaged once and taught since, by sha256: the run that each is the int8 export of."""
