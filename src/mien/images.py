@@ -209,7 +209,7 @@ def _read_file(name: str, file: BinaryIO, limits: Limits) -> bytes:
         raise text
     try:
         data = file.read(limits.max_bytes + 1)
-        at_its_end = not data and file.seekable() and file.tell() > 0
+        at_its_end = not data and hasattr(file, "seekable") and file.seekable() and file.tell() > 0
     except (OSError, ValueError) as error:  # ValueError: it is closed
         raise ImageError(f"{name}: cannot be read ({error}): open it again") from error
     if not isinstance(data, bytes):
