@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 PAGE, IMAGES, RECORDS = ROOT / "docs" / "case-study.md", ROOT / "docs" / "images", ROOT / "results" / "runs"
 MAPS = "case-study-maps.png"
 METHODS = ("saliency", "occlusion")
+LENGTHS = {"epochs", "precision", "planned epochs"}  # what may differ in a run of a recipe
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,17 @@ class Network:
     name: str  # its faithful recipe is called the same
     about: str
     ours: tuple[str, ...]  # recipes
+    networks: tuple[str, ...] = ()  # of mien's own: every run of theirs counts as ours, whatever its recipe
 
 
 NETWORKS = (
     Network("baseline", "baseline CNN", ("baseline-improved", "baseline-distilled")),
-    Network("vgg", "VGG-style CNN", ("vgg-modern", "vgg-narrow", "vgg-narrow-distilled", "vgg-narrow-refined")),
+    Network(
+        "vgg",
+        "VGG-style CNN",
+        ("vgg-modern", "vgg-narrow", "vgg-narrow-distilled", "vgg-narrow-refined"),
+        ("vgg-narrow",),
+    ),
     Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch", "resnet50-distilled")),
 )
 
@@ -90,8 +97,13 @@ def comparison(known: Mapping[str, Record]) -> str:
     for network in NETWORKS:
         accuracy, loss = results.CASE_STUDY[network.name]
         rows.append([network.about, "the case study", "n/s", f"{accuracy:.2f}", f"{loss:.2f}"])
-        for wanted, what in (((network.name,), "its settings"), (network.ours, "our settings")):
-            followed = [one for one in known.values() if any(_follows(one, recipe) for recipe in wanted)]
+        both = (((network.name,), (), "its settings"), (network.ours, network.networks, "our settings"))
+        for wanted, networks, what in both:
+            followed = [
+                one
+                for one in known.values()
+                if one.about["recipe"]["model"] in networks or any(_follows(one, recipe) for recipe in wanted)
+            ]
             rows += [_measured(network, what, one) for one in sorted(followed, key=lambda one: one.metrics["accuracy"])]
             if not followed:
                 names = " or ".join(f"`{recipe}`" for recipe in wanted)
@@ -102,11 +114,13 @@ def comparison(known: Mapping[str, Record]) -> str:
 def _follows(record: Record, recipe: str) -> bool:
     """Whether a run is the recipe's, at any number of epochs and in any precision."""
     origin = results.origin(record)
-    return origin.recipe == recipe and not set(origin.changes) - {"epochs", "precision", "planned epochs"}
+    return origin.recipe == recipe and not set(origin.changes) - LENGTHS
 
 
 def _measured(network: Network, what: str, record: Record) -> list[str]:
-    found, planned = record.metrics, recipes.read(results.origin(record).recipe).epochs
+    found, origin = record.metrics, results.origin(record)
+    whole = record.about["recipe"] if set(origin.changes) - LENGTHS else recipes.read(origin.recipe).to_dict()
+    planned = whole["epochs"]
     low, high = found["accuracy_ci95"]
     ran, begun = len(record.history), record.about.get("start")
     after = f", after `{begun['source']}`" if begun else ""
