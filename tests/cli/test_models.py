@@ -135,7 +135,10 @@ def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
     recorded = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
     assert [one["run"] for one in recorded] == [
+        "vgg-narrow-long-unmixed",
         "vgg-narrow-refined",
+        "vgg-narrow-long-refined",
+        "vgg-narrow-long",
         "vgg-narrow-distilled",
         "vgg-narrow",
     ]  # best first
