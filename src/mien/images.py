@@ -47,9 +47,7 @@ SHOWN_NAME = 200  # characters of a name that is no path, such as a picture in b
 REDUCTIONS = (8, 4, 2)  # what libjpeg-turbo's scaled inverse DCT can divide a picture by
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 MAX_SCANS = 100  # of a JPEG: usual ones have up to 10, and each is one more pass over the whole picture
-SEGMENT = re.compile(
-    rb"\xff([\x02-\xcf\xd9-\xfe])"
-)  # JPEG markers (T.81, B.1.1), but those that stand alone: TEM, RST, SOI
+SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # JPEG's markers (T.81, B.1.1) that have a length, and EOI
 END, SCAN = b"\xd9", b"\xda"
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, OverflowError, MemoryError),

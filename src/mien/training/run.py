@@ -113,7 +113,8 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
     about = {
         "name": job.name or recipe.model,
         "recipe": recipe.to_dict(),
-        "start": None if job.start is None else _begun(job.start),
+        "start": job.start
+        and {"source": job.start.source, "sha256": job.start.sha256, "data": job.start.about["data"]},
         "teachers": [] if job.teachers is None else [dict(one) for one in job.teachers.about],
         "labels": list(labels),
         "input": asdict(spec),
@@ -155,11 +156,6 @@ def prepare(job: Job, world: World, *, reporter: Reporter | None = None, resume:
         except OSError as error:
             raise ConfigError(f"{job.output} {NO_FOLDER.format(reason=error.strerror or error)}") from error
     return engine
-
-
-def _begun(start: Start) -> dict[str, Any]:
-    """What a run keeps of the weights that it began with."""
-    return {"source": start.source, "sha256": start.sha256, "data": start.about["data"]}
 
 
 def _check_sizes(engine: Engine) -> None:
