@@ -24,8 +24,9 @@ from tests.video.conftest import steady, write_film
 import mien
 from mien.cli.interrupt import Interruption
 from mien.cli.video import seconds
-from mien.errors import ConfigError
+from mien.errors import ConfigError, VideoError
 from mien.labels import FER7
+from mien.video.outputs import Outputs
 
 Run = Callable[..., Any]
 
@@ -308,6 +309,23 @@ def test_a_timeline_that_fails_at_the_end_leaves_the_summary(
     assert run.code == 2
     assert run.out.splitlines()[1].split()[0] == "1"
     assert "No space left on device" in run.err
+
+
+def test_a_film_without_frames_hides_no_file_that_fails(
+    video: Run, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Outputs.close
+
+    def full(outputs: Outputs) -> None:
+        close(outputs)
+        raise VideoError("faces.csv: No space left on device")
+
+    monkeypatch.setattr(Outputs, "close", full)
+    run = video(film, "--start", "99", "--table", tmp_path / "faces.csv")
+    assert run.code == 2
+    first, second = run.err.splitlines()
+    assert "No space left on device" in first
+    assert "no frame after 99 s" in second
 
 
 # --- as a library -----------------------------------------------------------------------------------------------------

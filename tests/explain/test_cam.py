@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from mien.datasets.packed import Split
 from mien.errors import ModelError
-from mien.explain.cam import cam_map, cam_maps, class_evidence, emotion_cams
+from mien.explain.cam import cam_map, cam_maps, class_evidence
 from mien.explain.gradients import TorchPredictor
-from mien.labels import FER7
 from mien.preprocess import network_input
 from mien.runtime.predictor import Predictor
 from tests.tiny_model import tiny_weights
@@ -37,17 +36,6 @@ def test_agrees_with_torch(tiny_onnx: Path, tiny_predictor: TorchPredictor, crop
         assert served.probability == pytest.approx(ours.probability, abs=1e-5)
 
 
-def test_live_views_get_probabilities_and_maps_from_one_pass(tiny_onnx: Path, cartoon_faces: Split) -> None:
-    predictor = Predictor(tiny_onnx)
-    crops = cartoon_faces.images[:5]
-    probabilities, maps = emotion_cams(predictor, crops)
-    assert np.allclose(probabilities, predictor.predict(crops))
-    for crop, row, heatmap in zip(crops, probabilities, maps, strict=True):
-        assert heatmap.label == FER7[row.argmax()]
-        assert heatmap.probability == pytest.approx(row.max())
-        assert np.allclose(heatmap.values, cam_map(predictor, crop, heatmap.label).values, atol=1e-5)
-
-
 def test_one_forward_pass(
     tiny_predictor: TorchPredictor, crop: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,9 +47,8 @@ def test_one_forward_pass(
 
 
 def test_without_global_pooling_it_offers_occlusion(dense_predictor: TorchPredictor, crop: NDArray[np.uint8]) -> None:
-    for explain in (lambda: cam_map(dense_predictor, crop, "happy"), lambda: emotion_cams(dense_predictor, crop[None])):
-        with pytest.raises(ModelError, match=r"CAM is not available for dense.*no global pooling.*use occlusion"):
-            explain()
+    with pytest.raises(ModelError, match=r"CAM is not available for dense.*no global pooling.*use occlusion"):
+        cam_map(dense_predictor, crop, "happy")
 
 
 def test_unknown_label(tiny_predictor: TorchPredictor, crop: NDArray[np.uint8]) -> None:

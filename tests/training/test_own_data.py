@@ -148,7 +148,7 @@ def test_length_follows_the_folder(images: int, epochs: int, warmup: int) -> Non
 
 def test_settings_go_before_the_pace(trained: Path, smiles: Path, tmp_path: Path) -> None:
     order = Order(start=str(trained), settings={"epochs": 3}, data=smiles, output=tmp_path / "run", device="cpu")
-    engine = start.prepare(order, World())
+    engine = run.prepare(start.read(order), World())
     assert (engine.recipe.epochs, engine.recipe.warmup_steps) == (3, 12)  # of 60 epochs with two steps, a tenth
     assert engine.recipe.model == MODEL
 
@@ -157,7 +157,7 @@ def test_images_are_kept_as_large_as_the_network_sees_them(smiles: Path, tmp_pat
     order = Order(
         recipe=MODEL, settings={"input_size": 64, "ferplus": "none"}, data=smiles, output=tmp_path / "run", device="cpu"
     )
-    engine = start.prepare(order, World())
+    engine = run.prepare(start.read(order), World())
     assert engine.train.images.shape[1:] == (64, 64)
 
 
@@ -187,7 +187,7 @@ def test_start_with_a_second_head(make_engine: MakeEngine, smiles: Path, tmp_pat
     engine = make_engine(model=MODEL, ferplus="head", output=tmp_path / "votes", epochs=1, input_size=24)
     engine.run()
     order = Order(start=str(tmp_path / "votes"), data=smiles, output=tmp_path / "run", device="cpu")
-    network = start.prepare(order, World()).model
+    network = run.prepare(start.read(order), World()).model
     body = {key: value for key, value in network.state_dict().items() if not key.startswith("classifier")}
     averaged = engine.averaged
     assert averaged is not None
@@ -197,9 +197,10 @@ def test_start_with_a_second_head(make_engine: MakeEngine, smiles: Path, tmp_pat
 def test_starts_that_do_not_fit(trained: Path, smiles: Path, tmp_path: Path) -> None:
     order = Order(start=str(trained), data=smiles, output=tmp_path / "run", device="cpu")
     with pytest.raises(ModelError, match="does not fit this network"):
-        start.prepare(replace(order, settings={"model": "vgg-narrow"}), World())
+        run.prepare(start.read(replace(order, settings={"model": "vgg-narrow"})), World())
     with pytest.raises(DataError, match="no prepared data set and no folder"):
-        start.prepare(replace(order, data=tmp_path / "nothing"), World())
+        start.train(replace(order, data=tmp_path / "nothing"))
+    assert not order.output.exists()  # nothing was begun there
 
 
 @pytest.mark.soak

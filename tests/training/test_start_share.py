@@ -90,7 +90,7 @@ def test_the_start_may_not_change_behind_its_name(
 ) -> None:
     go_on(begun, cartoons, tmp_path / "run", start_share=1.0).run_epoch(0)
     make_engine(output=begun, model="vgg-narrow", epochs=2, ema=0.5, resume=True).run()  # other weights, one name
-    with pytest.raises(ConfigError, match="as they were then"):
+    with pytest.raises(ConfigError, match=r"as it was then: resume it with that --from$"):
         go_on(begun, cartoons, tmp_path / "run", start_share=1.0, resume=True)
 
 

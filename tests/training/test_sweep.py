@@ -109,6 +109,13 @@ def test_finished_trials_are_kept_and_killed_ones_go_on(
     assert again.to_dict() == done.to_dict()
 
 
+def test_a_trial_that_another_process_trains(order: Order, tmp_path: Path) -> None:
+    apart = replace(order, output=tmp_path / "sweep")
+    held = run.locked(apart.output / "lr=0.001" / "seed-1", World())
+    with held, pytest.raises(ConfigError, match="seed-1 is being trained into"):
+        sweep.sweep(apart, GRID, seeds=2)
+
+
 @pytest.mark.parametrize(
     ("settings", "grid", "error", "match"),
     [

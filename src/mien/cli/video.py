@@ -155,6 +155,8 @@ def _run(
     if not outputs.summary.frames:
         if interruption.asked:
             return 2 if source.info.live else INTERRUPTED
+        if unwritten is not None:
+            complain(str(unwritten))
         raise VideoError(_no_frames(source, options))
     _notes(source, outputs)
     _print(outputs.summary, source, analyzer, form)

@@ -86,28 +86,3 @@ def cam_maps(
         from_raw(evidence[k], crop_hw=crop_hw, label=label, method="cam", probability=float(probabilities[0, k]))
         for k, label in zip(indices, wanted, strict=True)
     )
-
-
-def emotion_cams(
-    predictor: FeaturePredictor, crops: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], tuple[Heatmap, ...]]:
-    """For live views: `(N, K)` probabilities and the map of each crop's most probable label, in one pass together.
-
-    Raises:
-        ModelError: the model has no global pooling.
-    """
-    weights = require_weights(predictor.spec)
-    probabilities, features = predictor.predict_with_features(crops)
-    tops = probabilities.argmax(axis=1)
-    size_hw = (crops.shape[1], crops.shape[2])
-    maps = tuple(
-        from_raw(
-            class_evidence(features[i : i + 1], weights[k : k + 1])[0, 0],
-            crop_hw=size_hw,
-            label=predictor.spec.labels[k],
-            method="cam",
-            probability=float(probabilities[i, k]),
-        )
-        for i, k in enumerate(tops)
-    )
-    return probabilities, maps

@@ -43,9 +43,10 @@ def from_training(
             parts = {"train": whole.take(rest), "validation": whole.take(rows)}
             folder = order.output / f"fold-{fold}"
             job = run.Job(recipe, Dataset(labels, parts, {"fold": fold, "of": len(folds)}), folder)
-            engine = run.prepare(job, world, resume=(folder / "last.pt").exists())
-            with watch(_title(number, len(folds), time.perf_counter() - began_s), recipe.epochs) as engine.reporter:
-                engine.run()
+            with run.locked(folder, world):
+                engine = run.prepare(job, world, resume=(folder / "last.pt").exists())
+                with watch(_title(number, len(folds), time.perf_counter() - began_s), recipe.epochs) as engine.reporter:
+                    engine.run()
             model, spec = run.load_model(folder / "last.pt")
             probabilities[rows] = score(torch_predict(model, spec), parts["validation"].images)
     finally:

@@ -425,8 +425,10 @@ def _same_start(folder: Path, was: Mapping[str, Any], begun: Mapping[str, Any] |
     if now is None and not was["start_share"]:
         return
     if begun is None or now is None or begun.get("sha256", now["sha256"]) != now["sha256"]:
-        name = "random weights" if begun is None else begun["source"]
-        raise ConfigError(f"{folder} began with {name}, as they were then: resume it with that --from, or without")
+        if begun is None:
+            raise ConfigError(f"{folder} began with random weights: resume it without --from")
+        cure = "with that --from" if was["start_share"] else "with that --from, or without"
+        raise ConfigError(f"{folder} began with {begun['source']}, as it was then: resume it {cure}")
 
 
 def _horizons(state: Checkpoint, epochs: int) -> list[dict[str, int]]:

@@ -14,7 +14,6 @@ from mien.hub import ENSEMBLE, JOIN
 from mien.preprocess import InputSpec
 from mien.training import distill, distributed, run, transfer
 from mien.training import recipe as recipes
-from mien.training.distributed import World
 from mien.training.engine import Engine, Reporter
 from mien.training.recipe import Recipe
 from mien.training.reporters import Several, TensorBoard, Terminal
@@ -52,8 +51,9 @@ def train(order: Order, *, watch: bool = False, tensorboard: bool = False, loade
     """
     world = distributed.join(order.device)
     try:
+        job = read(order, loaded=loaded if world.writes else None)
         with run.locked(order.output, world):
-            engine = prepare(order, world, loaded=loaded)
+            engine = run.prepare(job, world, resume=order.resume)
             if world.writes:
                 terminal = Terminal(engine.recipe.epochs, watch=watch)
                 several: list[Reporter] = [terminal]
@@ -69,20 +69,23 @@ def train(order: Order, *, watch: bool = False, tensorboard: bool = False, loade
         distributed.leave()
 
 
-def prepare(order: Order, world: World, *, loaded: Loaded | None = None) -> Engine:
-    """The engine that carries out `order`; `loaded` as in `train`."""
+def read(order: Order, *, loaded: Loaded | None = None) -> Job:
+    """What `order` names, all read: recipe, data, start and teachers; `loaded` is told of the data set.
+
+    Raises:
+        MienError: it cannot be carried out.
+    """
     start = run.load_start(order.start) if order.start else None
     recipe = resolve_recipe(order, None if start is None else start.about["recipe"])
     dataset = load_data(order.data, input_size(recipe, start), seed=recipe.seed)
-    if loaded is not None and world.writes:
+    if loaded is not None:
         loaded(dataset)
     if order.exclude is not None:
         dataset = exclusions.without(dataset, order.exclude, root=order.data)
     if start is not None and not order.recipe:
         recipe = recipes.override(paced(recipe, len(dataset.split("train"))), order.settings, source="--set")
     teachers = distill.load(order.teachers, temperature=recipe.distill_temperature) if order.teachers else None
-    job = Job(recipe, dataset, order.output, start=start, teachers=teachers)
-    return run.prepare(job, world, resume=order.resume)
+    return Job(recipe, dataset, order.output, start=start, teachers=teachers)
 
 
 def resolve_recipe(order: Order, started: Mapping[str, Any] | None = None) -> Recipe:

@@ -198,14 +198,15 @@ def _trial(job: run.Job, settings: Mapping[str, Any], world: World, *, watch: Wa
     path = job.output / "trial.json"
     if path.exists():
         return _finished(path, settings, about)
-    if begun := (job.output / "last.pt").exists():
-        _one_recipe(job)
-    engine = run.prepare(job, world, resume=begun)
-    if watch is None:
-        engine.run()
-    else:
-        with watch(title, job.recipe.epochs) as engine.reporter:
+    with run.locked(job.output, world):
+        if begun := (job.output / "last.pt").exists():
+            _one_recipe(job)
+        engine = run.prepare(job, world, resume=begun)
+        if watch is None:
             engine.run()
+        else:
+            with watch(title, job.recipe.epochs) as engine.reporter:
+                engine.run()
     trial = _measure(job, settings, world)
     write_whole(path, json.dumps({**about, **asdict(trial)}, indent=1))
     return trial
