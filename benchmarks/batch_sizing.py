@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import page
+
 SIZES = (10**6, 10**8, 10**9)
 POWERS = {10**6: "10⁶", 10**8: "10⁸", 10**9: "10⁹"}
-BEGIN, END = "<!-- sizing -->", "<!-- /sizing -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +166,9 @@ def _sized(figures: Mapping[str, Any], assumed: Assumptions) -> str:
     return "\n".join(lines)
 
 
-def write_page(page: Path, figures: Mapping[str, Any], assumed: Assumptions | None = None) -> None:
-    """Put the tables between the page's markers."""
-    text = page.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{render(figures, assumed or Assumptions())}\n{END}{after}", encoding="utf-8")
+def write_page(document: Path, figures: Mapping[str, Any]) -> None:
+    """Put the tables, made with the assumptions as they are here, between the document's markers."""
+    page.replace_section("sizing", render(figures, Assumptions()), document)
 
 
 def main() -> None:
@@ -184,9 +183,8 @@ def main() -> None:
         parser.add_argument(flag, type=type(entry.default), default=entry.default, help=entry.metadata["what"])
     options = vars(parser.parse_args())
     figures = json.loads(options.pop("figures").read_text(encoding="utf-8"))
-    page = options.pop("page")
-    if page:
-        write_page(page, figures)
+    if document := options.pop("page"):
+        write_page(document, figures)
     else:
         print(render(figures, Assumptions(**options)))
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import page
 from numpy.typing import NDArray
 
 from mien import hub
@@ -34,9 +35,8 @@ from mien.explain.explainer import ExplainablePredictor, explain, unavailable
 from mien.explain.heatmap import METHODS
 from mien.runtime.predictor import Predictor
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "results" / "explain.json"
-DOCUMENT = ROOT / "docs" / "explanations.md"
+RESULTS = page.ROOT / "results" / "explain.json"
+DOCUMENT = page.ROOT / "docs" / "explanations.md"
 THREADS = 2
 REPEATS = 21
 BAR_MS = 250.0
@@ -74,13 +74,8 @@ def main() -> None:
 
 def write_tables(results: dict[str, Any], document: Path) -> None:
     """Put what was measured between the document's markers."""
-    text = document.read_text(encoding="utf-8")
     for name, lines in (("cost", cost_table(results)), ("faithfulness", faithfulness_table(results))):
-        start, end = f"<!-- {name}: benchmarks/explain.py writes what follows -->", f"<!-- end of {name} -->"
-        head, _, rest = text.partition(start)
-        _, _, tail = rest.partition(end)
-        text = "\n".join([head + start, "", *lines, "", end + tail])
-    document.write_text(text, encoding="utf-8")
+        page.replace_section(name, "\n".join(lines), document)
 
 
 def cost_table(results: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import page
 from matplotlib import cbook
 
 import mien
@@ -22,9 +23,7 @@ from mien.evaluation import plots, robustness
 from mien.evaluation import robustness_output as output
 from mien.preprocess import to_grey
 
-ROOT = Path(__file__).parents[1]
-DOCUMENT, PICTURES = ROOT / "docs" / "robustness.md", ROOT / "docs" / "images"
-START, END = "<!-- measured: benchmarks/robustness.py writes what follows -->", "<!-- end of measured -->"
+DOCUMENT, PICTURES = page.ROOT / "docs" / "robustness.md", page.ROOT / "docs" / "images"
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--against", action="append", help="repeatable; the first is the reference; default: baseline")
     parser.add_argument("--limit", type=int, help="so many faces, drawn at random; default: all")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "robustness.json")
+    parser.add_argument("--output", type=Path, default=page.ROOT / "results" / "robustness.json")
     options = parser.parse_args()
 
     names = [options.model, *(options.against or ["baseline"])]
@@ -87,10 +86,7 @@ def write_page(found: robustness.Robustness) -> None:
         "![Accuracy of each model under each corruption, by strength](images/robustness-accuracy.png)",
         "![Expected calibration error of each model under each corruption, by strength](images/robustness-ece.png)",
     )
-    head, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(START)
-    _, _, tail = rest.partition(END)
-    body = "\n\n".join((head + START, caption, output.markdown(found).strip(), *curves, END + tail))
-    DOCUMENT.write_text(body, encoding="utf-8")
+    page.replace_section("measured", "\n\n".join((caption, output.markdown(found).strip(), *curves)), DOCUMENT)
     PICTURES.mkdir(parents=True, exist_ok=True)
     analyzer = mien.load()
     portrait = analyzer.analyze(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))[0]

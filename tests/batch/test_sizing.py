@@ -1,25 +1,22 @@
 """The sizing page: its arithmetic by hand, and its tables from the recorded figures alone."""
 
-import importlib.util
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.scripts import benchmark
+
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def sizing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("batch_sizing", REPOSITORY / "benchmarks" / "batch_sizing.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["batch_sizing"] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
-    spec.loader.exec_module(module)
-    return module
+def sizing() -> Iterator[ModuleType]:
+    with benchmark("batch_sizing") as script:
+        yield script
 
 
 @pytest.fixture

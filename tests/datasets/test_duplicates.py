@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mien.datasets import duplicates
 from mien.datasets.duplicates import group_ids, near_pairs, perceptual_hashes, thumbnails
 from mien.datasets.packed import Split
 
@@ -52,6 +53,14 @@ def test_pairs_are_those_of_a_slow_loop() -> None:
     assert slow
     fast = group_ids(60, near_pairs(thumbs))
     assert fast.tolist() == group_ids(60, np.array(slow, np.int64)).tolist()
+
+
+def test_copies_behind_an_image_of_the_same_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    first, other = (cv2.resize(generator.integers(0, 256, (6, 6), np.uint8), (48, 48)) for _ in range(2))
+    monkeypatch.setattr(duplicates, "perceptual_hashes", lambda thumbs: np.full(len(thumbs), 7, np.uint64))
+    thumbs = thumbnails([first, other, other, first, other])
+    assert group_ids(5, near_pairs(thumbs)).tolist() == [0, 1, 1, 0, 1]
 
 
 def test_constant_images_are_copies_of_each_other() -> None:

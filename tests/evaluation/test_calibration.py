@@ -32,6 +32,22 @@ def test_fit_finds_the_temperature_and_agrees_with_scipy(temperature: float) -> 
     assert found == pytest.approx(optimize.minimize_scalar(loss, bounds=(0.2, 20), method="bounded").x, rel=1e-3)
 
 
+def test_a_very_sure_mistake_weighs_what_it_says() -> None:
+    """Of logits 45 apart, 1 - confidence is lost in confidence: its log is not."""
+    logits, targets = overconfident(temperature=1.0)
+    logits[0] = 45 * np.eye(7)[3]
+    targets[0] = 5
+
+    def loss(t: float) -> float:
+        odds = np.sort(logits / t, axis=1)
+        odds = special.logsumexp(odds[:, :-1], axis=1) - odds[:, -1]
+        right = logits.argmax(axis=1) == targets
+        return float(np.where(right, special.log1p(np.exp(odds)), np.log1p(np.exp(-odds))).mean())
+
+    expected = optimize.minimize_scalar(loss, bounds=(0.2, 20), method="bounded").x
+    assert calibration.fit_temperature(logits, targets) == pytest.approx(expected, rel=1e-3)
+
+
 def test_fit_stays_in_its_range_when_nothing_is_wrong() -> None:
     assert calibration.fit_temperature(np.eye(7), np.arange(7)) == pytest.approx(0.05, rel=1e-3)
 

@@ -111,6 +111,24 @@ def test_gradients_are_exchanged_once_a_batch(
     assert engine.forward.waited == 3
 
 
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_process_without_work_adds_nothing(
+    cartoons: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    """The kernel regulariser counts once a batch, on however many processes."""
+    monkeypatch.setattr("mien.training.engine.DistributedDataParallel", Parallel)
+    monkeypatch.setattr("mien.training.losses.l2_penalty", lambda model: 1000 * next(model.parameters()).sum())
+    recipe, shares = Recipe(l2=1.0), []
+    for rank in range(2):
+        engine = run.prepare(run.Job(recipe, cartoons, tmp_path / str(rank)), World(rank=rank, size=2))
+        engine.begin_sums()
+        engine.backward(torch.arange(images))
+        gradient = next(engine.model.parameters()).grad
+        assert gradient is not None
+        shares.append(float(gradient.mean()))
+    assert sum(shares) / 2 == pytest.approx(1000, rel=0.01)
+
+
 def test_slices_cover_a_batch_once() -> None:
     rows = [i for rank in range(3) for i in range(20)[World(rank, 3).rows(20)]]
     assert rows == list(range(20))

@@ -1,5 +1,6 @@
 """Recipes: defaults, files, settings, and what is refused."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,9 @@ def test_saved_recipes_read_back() -> None:
     [
         pytest.param({"zoom": 1.0}, "zoom and dropout must be less than 1", id="zoom to nothing"),
         pytest.param({"blur": float("inf")}, "over a quarter of the side", id="blur without end"),
-        pytest.param({"blur": float("nan")}, "over a quarter of the side", id="blur that is no number"),
-        pytest.param({"frozen_layers": -1}, "frozen_layers is -1: it must not be negative", id="negative count"),
+        pytest.param({"blur": float("nan")}, "blur is nan: it must be 0 or more", id="blur that is no number"),
+        pytest.param({"frozen_layers": -1}, "frozen_layers is -1: it must be 0 or more", id="negative count"),
+        pytest.param({"rotation_deg": math.nan}, "rotation_deg is nan: it must be 0 or more", id="no number"),
         pytest.param({"soft_votes": 0.8, "soft_uniform": 0.8}, "must not exceed 1", id="no share left for the label"),
         pytest.param({"erasing_area": (0.3, 0.1)}, "two rising shares", id="falling areas"),
         pytest.param({"distill_weight": 7.0}, r"must lie in \[0, 1\]", id="weight over 1"),

@@ -111,6 +111,9 @@ def test_a_finished_run_resumes_to_itself(make_engine: MakeEngine) -> None:
         pytest.param(lambda path: path.write_bytes(b"no checkpoint"), "damaged", id="something else"),
         pytest.param(lambda path: path.unlink(), "does not exist", id="gone"),
         pytest.param(lambda path: torch.save({"model": {}}, path), "damaged", id="no format"),
+        pytest.param(lambda path: path.write_bytes(b"\x80\x02cx\ny\xff\n."), "damaged", id="a pickle of no text"),
+        pytest.param(lambda path: (path.parent / "recipe.json").write_text("[]"), "is no run", id="no recipe"),
+        pytest.param(lambda path: (path.parent / "recipe.json").write_bytes(b"\xff"), "is no run", id="no text"),
     ],
 )
 def test_a_damaged_checkpoint_is_named(make_engine: MakeEngine, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -49,16 +49,23 @@ def perceptual_hashes(thumbs: Thumbnails) -> NDArray[np.uint64]:
 def near_pairs(thumbs: Thumbnails, *, max_distance: int = MAX_DISTANCE) -> NDArray[np.int64]:
     """(P, 2) pairs i < j of images that are the same or nearly so: hashes close, thumbnails correlated.
 
-    Of images with one hash, each is paired with the first only: groups stay the same, and many copies of one
-    image stay cheap.
+    Of images with one hash, each is paired with the first only that looks like it: groups stay the same, and many
+    copies of one image stay cheap.
     """
     hashes = perceptual_hashes(thumbs)
-    distinct, first = np.unique(hashes, return_index=True)
-    close = _close_hashes(distinct, max_distance)
-    equal = [(int(first[at]), i) for i, at in enumerate(np.searchsorted(distinct, hashes)) if first[at] != i]
-    pairs = np.array(equal + [(int(first[a]), int(first[b])) for a, b in close], np.int64).reshape(-1, 2)
+    left, firsts, found = np.arange(len(thumbs)), [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
+    while len(left):  # an image is like itself: each round takes the first of every hash out
+        _, first, of = np.unique(hashes[left], return_index=True, return_inverse=True)
+        pairs = np.stack([left[first][of], left], axis=1)
+        like = _alike(thumbs, pairs)
+        firsts.append(left[first])
+        found.append(pairs[like])
+        left = left[~like]
+    unlike = np.concatenate(firsts)
+    close = unlike[np.array(_close_hashes(hashes[unlike], max_distance), np.int64).reshape(-1, 2)]
+    pairs = np.concatenate([*found, close[_alike(thumbs, close)]])
     pairs.sort(axis=1)
-    return pairs[_alike(thumbs, pairs)]
+    return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def group_ids(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -77,13 +84,13 @@ def group_ids(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([root(i) for i in range(count)], np.int64)
 
 
-def _close_hashes(distinct: NDArray[np.uint64], max_distance: int) -> Sequence[tuple[int, int]]:
+def _close_hashes(hashes: NDArray[np.uint64], max_distance: int) -> Sequence[tuple[int, int]]:
     """Pairs of indices whose hashes differ in at most `max_distance` bits.
 
     Of `max_distance` + 1 bands of bits, at least one is then equal: only hashes that share a band are compared.
     """
     edges = np.linspace(0, 64, max_distance + 2).astype(int)
-    values = [int(value) for value in distinct]
+    values = [int(value) for value in hashes]
     found: set[tuple[int, int]] = set()
     for low, high in pairwise(edges.tolist()):
         mask = ((1 << high) - 1) ^ ((1 << low) - 1)

@@ -98,12 +98,20 @@ def choose_threshold(confidence: Floats, *, coverage: float = DEFAULT_COVERAGE) 
     return float(np.sort(confidence)[len(confidence) - kept])
 
 
+def logits_of(probabilities: Floats) -> NDArray[np.float64]:
+    """Logits whose softmax is `probabilities` `(N, K)`; what is smaller than any normal float32 counts as the smallest.
+
+    A network in float32 says 0 where its logits are some 100 apart: how far they were is not known any more.
+    """
+    return np.log(np.clip(probabilities.astype(np.float64), np.finfo(np.float32).tiny, 1.0))
+
+
 def _confidence_loss(logits: Logits, targets: Ints, temperature: float) -> float:
-    """Log-loss of "the predicted class is right", hardly clipped, so that the search sees a slope everywhere."""
+    """Log-loss of "the predicted class is right", from log-odds, so that the search sees a slope everywhere."""
     scaled = np.asarray(logits, np.float64) / temperature
-    predicted = scaled.argmax(axis=1)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    total = np.exp(scaled).sum(axis=1)
-    wrong = -np.log(np.maximum(total - 1, 1e-300)) + np.log(total)  # of 1 - confidence; the largest term is exp(0)
-    right = np.log(total)  # of confidence
-    return float(np.where(predicted == targets, right, wrong).mean())
+    rows, predicted = np.arange(len(scaled)), scaled.argmax(axis=1)
+    scaled -= scaled[rows, predicted][:, None]
+    scaled[rows, predicted] = -np.inf
+    odds = np.logaddexp.reduce(scaled, axis=1)  # log((1 - confidence) / confidence)
+    right = np.logaddexp(0, odds)  # -log(confidence)
+    return float(np.where(predicted == targets, right, right - odds).mean())

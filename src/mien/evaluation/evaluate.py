@@ -132,8 +132,7 @@ class Evaluation:
             ],
         }
         if len(self.targets) > 1:
-            logits = np.log(np.clip(self.probabilities.astype(np.float64), np.finfo(np.float64).tiny, 1.0))
-            fitted = calibration.cross_fit(logits, self.targets)
+            fitted = calibration.cross_fit(calibration.logits_of(self.probabilities), self.targets)
             table["cross_fit"] = {
                 "temperature_factors": list(fitted.temperatures),
                 "log_loss": fitted.log_loss,

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,7 +61,9 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
         return Checkpoint(**table)
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist: name a run folder or a checkpoint") from error
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # unpickling a damaged file can raise anything
         raise ModelError(f"{path} is no checkpoint of mien, or is damaged: {first_sentence(error)}") from error
 
 
@@ -88,6 +89,6 @@ def kept(run: Path) -> Path:
     """
     try:
         keep = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["recipe"]["keep"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{run} is no run: it has no readable recipe.json") from error
     return run / f"{keep}.pt"

@@ -201,9 +201,10 @@ class Engine:
             with self._unsynchronised(last):
                 images, targets, head = self.views(rows, draws, piece)
                 loss, logits = self.loss(augment.damage(images, draws.rows(piece)), images, targets, head)
-                mean = loss.sum() * (not idle) / len(rows)
+                total = loss.sum()
                 if recipe.l2:
-                    mean = mean + recipe.l2 * losses.l2_penalty(self.model) * len(piece) / len(rows)
+                    total = total + recipe.l2 * losses.l2_penalty(self.model) * len(piece)
+                mean = total * (not idle) / len(rows)
                 # DDP averages gradients over the processes, so each scales its share of the batch's mean up
                 self.scaler.scale(mean * world.size).backward()  # type: ignore[no-untyped-call]
             if count and not idle:

@@ -106,8 +106,8 @@ class Recipe:
         positive = ("epochs", "batch_size", "accumulate", "lr", "early_size", "distill_temperature")
         if bad := [name for name in positive if not getattr(self, name) > 0]:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must be positive")
-        if bad := [name for name in _NOT_NEGATIVE if getattr(self, name) < 0]:
-            raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must not be negative")
+        if bad := [name for name in _NOT_NEGATIVE if not getattr(self, name) >= 0]:  # NaN, too
+            raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must be 0 or more")
         if bad := [name for name in _RATIOS if not 0 <= (getattr(self, name) or 0) <= 1]:
             raise ConfigError(f"{bad[0]} is {getattr(self, bad[0])}: it must lie in [0, 1]")
         if not self.blur <= 0.25:

@@ -256,7 +256,7 @@ def _history(folder: Path) -> tuple[Mapping[str, float], ...]:
     try:
         lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
         return tuple(json.loads(line) for line in lines)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{folder} has no readable history.jsonl: it has finished no epoch, or is damaged") from error
 
 

@@ -30,7 +30,7 @@ class Smoother:
     def update(self, probabilities: NDArray[np.float32], time_s: float) -> tuple[NDArray[np.float32], int]:
         """Take the `(K,)` probabilities of a frame at `time_s` seconds; `(K,)` smoothed ones and the label to show.
 
-        Time that stands still or runs backwards counts as none: such a frame changes nothing.
+        Time that stands still or runs backwards counts as none: such a frame changes nothing but the clock.
         """
         smoothed = self._smooth(np.asarray(probabilities, np.float64), time_s)
         self._shown = decide(smoothed, self._shown, hysteresis=self._hysteresis)

@@ -35,8 +35,7 @@ class Subject:
     @cached_property
     def logits(self) -> Floats:
         """`(N, K)` logits as trained, up to a constant a row: the temperature taken back."""
-        tiny = np.finfo(np.float32).tiny
-        return self.temperature * np.log(np.clip(self.evaluation.probabilities.astype(np.float64), tiny, 1.0))
+        return self.temperature * calibration.logits_of(self.evaluation.probabilities)
 
     @cached_property
     def as_trained(self) -> Floats:
