@@ -298,3 +298,22 @@ def test_openapi_document(client: FlaskClient) -> None:
     schemas = document["components"]["schemas"]
     assert schemas["Face"]["example"]["emotion"] == "happy"
     assert schemas["Picture"]["required"] == ["source", "width", "height", "faces", "model"]
+
+
+@pytest.mark.parametrize("path", ["/", "/live"])
+def test_without_scripts_a_page_says_so(client: FlaskClient, path: str) -> None:
+    text = client.get(path).get_data(as_text=True)
+    assert "These pages need JavaScript" in text.partition("<noscript>")[2].partition("</noscript>")[0]
+
+
+def test_scripts_are_asked_for_again(client: FlaskClient) -> None:
+    """They import each other by name: of two versions, one would lack what the other wants."""
+    for name in ("js/api.js", "css/mien.css"):
+        with client.get(f"/static/{name}") as answer:
+            assert "no-cache" in answer.headers["Cache-Control"]
+        with client.get(f"/static/{name}", headers={"If-None-Match": answer.headers["ETag"]}) as again:
+            assert (again.status_code, again.data) == (304, b"")
+
+
+def test_models_take_no_options(client: FlaskClient) -> None:
+    assert client.get("/api/v1/models?x=1").status_code == 422

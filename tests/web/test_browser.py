@@ -238,6 +238,52 @@ def test_take_a_photo(page: Any, address: str) -> None:
     assert page.evaluate(off)  # the camera's light goes out
 
 
+SLOW_CAMERA = """
+    window.tracks = [];
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((resolve) => setTimeout(resolve, 700));  // as long as a browser asks its user
+        const stream = await open(wanted);
+        window.tracks.push(...stream.getTracks());
+        return stream;
+    };
+"""
+ALL_OFF = "() => window.tracks.length > 0 && window.tracks.every((track) => track.readyState === 'ended')"
+
+
+def test_an_impatient_start_leaves_no_camera_on(page: Any, address: str) -> None:
+    page.add_init_script(SLOW_CAMERA)
+    page.goto(f"{address}/live")
+    page.get_by_role("button", name="Start camera").dblclick()
+    page.locator(".live-face").first.wait_for()
+    page.get_by_role("button", name="Stop camera").click()
+    page.wait_for_function(ALL_OFF)
+    assert page.locator(".live-face").count() == 0  # nobody is before a camera that is off
+
+
+def test_a_photo_given_up_leaves_no_camera_on(page: Any, address: str) -> None:
+    page.add_init_script(SLOW_CAMERA)
+    page.goto(address)
+    page.get_by_role("button", name="Take a photo").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Take a photo").click()
+    page.wait_for_function("() => !document.getElementById('camera-take').disabled")
+    page.get_by_role("dialog").get_by_role("button", name="Take photo").click()
+    page.locator(".card", has_text="camera.jpg").locator(".bars").first.wait_for()
+    page.wait_for_function(ALL_OFF)
+    assert page.evaluate("() => window.tracks.length") == 2
+
+
+def test_a_camera_that_is_pulled_out(page: Any, address: str) -> None:
+    page.add_init_script(SLOW_CAMERA)
+    page.goto(f"{address}/live")
+    page.get_by_role("button", name="Start camera").click()
+    page.locator(".live-face").first.wait_for()
+    page.evaluate("() => { tracks[0].stop(); tracks[0].dispatchEvent(new Event('ended')); }")
+    page.get_by_role("alert").filter(has_text="The camera has gone").wait_for()
+    page.get_by_role("button", name="Start camera").wait_for()
+
+
 def test_no_camera(page: Any, address: str) -> None:
     page.add_init_script(
         "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))"
@@ -331,16 +377,48 @@ def test_access_token(chromium: Any, tiny_onnx: Path, picture: Picture) -> None:
     settings = Settings(token=token)
     models: list[Served] = [served(tiny_onnx, "tiny", settings=settings)]
     with browsers.running(create_app(settings, models=models)) as url:
-        context = chromium.new_context()
+        context = chromium.new_context(reduced_motion="reduce")
         page = context.new_page()
         page.set_default_timeout(browsers.PATIENCE_MS)
         page.goto(url)
-        for entered in (token.upper(), token):  # mistyped at first: the page asks again
-            page.get_by_label("This service asks for an access token").fill(entered)
-            with page.expect_response("**/api/v1/models") as answer:
-                page.get_by_role("button", name="Use token").click()
-            assert answer.value.ok == (entered == token)
+        field = page.get_by_label("This service asks for an access token")
+        problem = page.locator("#token-problem")
+        for entered, words in ((f"{token[:15]}\u2026", "Copy the whole token"), (token.upper(), "missing or wrong")):
+            field.fill(entered)
+            page.get_by_role("button", name="Use token").click()
+            problem.filter(has_text=words).wait_for()
+            check_accessible(page)
+            look(page, f"token-{words[:4].lower()}")
+        field.fill(f"  {token} ")  # as it was copied
+        with page.expect_response("**/api/v1/models") as answer:
+            page.get_by_role("button", name="Use token").click()
+        assert answer.value.ok
         page.locator(".facts").first.wait_for()
         upload(page, picture())
         page.locator(".bars").first.wait_for()
         context.close()
+
+
+BLOCKED = """
+    Object.defineProperty(window, "sessionStorage", { get: () => { throw new DOMException("", "SecurityError"); } });
+    Object.defineProperty(window, "localStorage", { get: () => { throw new DOMException("", "SecurityError"); } });
+"""
+
+
+def test_blocked_storage(page: Any, address: str, picture: Picture) -> None:
+    page.add_init_script(BLOCKED)
+    page.goto(address)
+    page.locator(".facts").first.wait_for()
+    upload(page, picture())
+    page.locator(".bars").first.wait_for()
+
+
+def test_a_sample_that_cannot_be_loaded(chromium: Any, address: str) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.route("**/samples/*", lambda route: route.fulfill(status=502, body="a proxy's page"))
+    page.get_by_role("button", name="Four drawn faces").click()
+    page.get_by_role("alert").filter(has_text="cannot be loaded").wait_for()
+    assert page.locator(".card").count() == 0
+    context.close()

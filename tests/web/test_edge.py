@@ -158,6 +158,26 @@ def test_one_client_cannot_hold_all_bodies(
     assert (around._bodies.held_bytes, dict(around._bodies._of_client)) == (0, {})
 
 
+def test_a_heavy_client_waits_while_another_gets_nothing(client: FlaskClient, picture: Picture) -> None:
+    around, gate = edge_of(client), client.application.extensions["mien"].gate  # type: ignore[attr-defined]
+    heavy, light = "203.0.113.7:4000", "198.51.100.1:4000"
+
+    def status(client_at: str) -> int:
+        wire = Wire(multipart(picture()))
+        asyncio.run(around.__rsgi__(Head(client=client_at), wire))
+        assert wire.answer
+        return wire.answer[0]
+
+    assert status(heavy) == 200
+    assert around._shares._of("203.0.113.7") > 0
+    around._shares.spent("203.0.113.7", 60)
+    with gate.turn():  # whose time is not known to anybody
+        gate._wait_s = 0
+        assert [status(light), status(heavy)] == [503, 503]
+    gate._wait_s = 10
+    assert [status(heavy), status(light), status(heavy)] == [503, 200, 503]
+
+
 def test_clients_on_loopback_share_an_address_and_no_limit(client: FlaskClient) -> None:
     around = edge_of(client)
     around._bodies.client_bytes = 10

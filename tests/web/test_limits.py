@@ -52,6 +52,14 @@ def test_images_of_a_request(make_client: MakeClient, picture: Picture) -> None:
     assert (answer.status_code, kind_of(answer.data)) == (413, "too-many-images")
 
 
+def test_pixels_of_a_request(make_client: MakeClient, picture: Picture) -> None:
+    client = make_client(max_request_pixels=2 * 120 * 80)
+    client_of_two, client_of_three = (client.post("/api/v1/analyze", data=form(*[picture()] * n)) for n in (2, 3))
+    assert client_of_two.status_code == 200
+    assert (client_of_three.status_code, kind_of(client_of_three.data)) == (413, "too-large")
+    assert "19,200 pixels together" in json.loads(client_of_three.data)["detail"]
+
+
 def test_time_of_a_request(make_client: MakeClient, picture: Picture) -> None:
     answer = make_client(max_seconds=1e-9).post("/api/v1/analyze", data=form(picture()))
     assert (answer.status_code, kind_of(answer.data)) == (503, "busy")
@@ -158,6 +166,8 @@ CLIENTS = {
     "with ports": ("198.51.100.1:4711", "198.51.100.1:4712", [200, 429]),
     "IPv6 with ports": ("[2001:db8::1]:4711", "[2001:db8::1]:4712", [200, 429]),
     "no addresses": ("_hidden", "unknown", [200, 200]),
+    "an open quote before a comma": ('"x, 203.0.113.9', '[127.0.0.1]"x, 203.0.113.9', [200, 429]),
+    "claims to be this machine": ("127.0.0.1", "127.0.0.1", [200, 429]),
 }
 
 
@@ -183,6 +193,17 @@ def test_a_forwarded_address_counts_behind_a_trusted_proxy_only(make_client: Mak
 
     assert statuses() == [200, 429]
     assert statuses(trusted_proxies=1) == [200, 200]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models", "/metrics"])
+def test_guesses_at_the_token_count(make_client: MakeClient, path: str) -> None:
+    client = make_client(token=TOKEN, rate_limit="2 per minute")
+    place = {"REMOTE_ADDR": "203.0.113.7"}
+    answers = [
+        client.get(path, headers={"Authorization": f"Bearer guess-{n}"}, environ_base=place).status_code
+        for n in range(3)
+    ]
+    assert answers == [401, 401, 429]
 
 
 @pytest.mark.parametrize(

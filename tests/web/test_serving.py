@@ -392,6 +392,28 @@ def test_killed_workers_come_back(kills: int, tiny_onnx: Path, grace_hopper: Pat
     assert sum(one.status == 200 for one in load.asked) > kills
 
 
+def test_workers_end_with_a_killed_main_process(tiny_onnx: Path) -> None:
+    """Or they would serve on unwatched, and nobody else could have the port."""
+    killed = Service("--model", str(tiny_onnx), "--host", "localhost")
+    killed.wait_ready()
+    workers = killed.workers()
+    killed.process.kill()
+    killed.stop()
+    end = time.monotonic() + 60
+    while any(listens(pid, killed.port) for pid in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_end_of_a_terminal(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    server = serving._Server("nowhere:app", interface="rsgi")
+    server.main_loop_interrupt = threading.Event()
+    server.signal_handler_reload()
+    assert (server.interrupt_signal, server.reload_signal) == (terminal, not terminal)
+
+
 def test_a_service_whose_workers_cannot_start_ends(tmp_path: Path) -> None:
     """One worker, so that its ends are too far apart to count as a loop by their time alone."""
     settings = f"Settings(models=({str(tmp_path / 'gone.onnx')!r},))"
@@ -472,7 +494,7 @@ def test_no_place_for_temporary_files_is_not_the_ports_fault(
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(serving.tempfile, "TemporaryDirectory", nowhere)
-    monkeypatch.setattr(serving, "check_free", lambda address: None)
+    monkeypatch.setattr(serving, "free_address", lambda address: address.host)
     monkeypatch.setattr(sys, "argv", ["mien", "serve", "--model", str(tiny_onnx)])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -63,9 +63,9 @@ def near_pairs(thumbs: Thumbnails, *, max_distance: int = MAX_DISTANCE) -> NDArr
         left = left[~like]
     unlike = np.concatenate(firsts)
     close = unlike[np.array(_close_hashes(hashes[unlike], max_distance), np.int64).reshape(-1, 2)]
-    pairs = np.concatenate([*found, close[_alike(thumbs, close)]])
-    pairs.sort(axis=1)
-    return pairs[pairs[:, 0] != pairs[:, 1]]
+    together: NDArray[np.int64] = np.concatenate([*found, close[_alike(thumbs, close)]])
+    together.sort(axis=1)
+    return np.compress(together[:, 0] != together[:, 1], together, axis=0)
 
 
 def group_ids(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -98,7 +98,7 @@ def choose_threshold(confidence: Floats, *, coverage: float = DEFAULT_COVERAGE) 
     return float(np.sort(confidence)[len(confidence) - kept])
 
 
-def logits_of(probabilities: Floats) -> NDArray[np.float64]:
+def logits_of(probabilities: Logits) -> NDArray[np.float64]:
     """Logits whose softmax is `probabilities` `(N, K)`; what is smaller than any normal float32 counts as the smallest.
 
     A network in float32 says 0 where its logits are some 100 apart: how far they were is not known any more.

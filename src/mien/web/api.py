@@ -1,6 +1,9 @@
 """The REST API: each view decodes, makes one call, encodes."""
 
 import base64
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -12,7 +15,7 @@ from pydantic import BaseModel
 from mien.errors import ImageError
 from mien.results import Prediction
 from mien.web import schemas, service
-from mien.web.edge import ARRIVED
+from mien.web.edge import ARRIVED, WORKED_S
 from mien.web.errors import Problem, too_many_images, unreadable
 from mien.web.state import State
 from mien.web.uploads import Upload, check_files, check_multipart
@@ -48,14 +51,13 @@ def analyze(query: schemas.AnalyzeQuery, form: schemas.AnalyzeForm) -> Response:
     uploads = [Upload(storage) for storage in form.image]
     if len(uploads) > shared.settings.max_images:
         raise too_many_images(len(uploads), shared.settings.max_images)
-    deadline = service.Deadline(shared.settings.max_seconds)
-    with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
-        _note(waited_s=waited_s, images=len(uploads))
+    allowance = service.Allowance(shared.settings)
+    with _turn(shared, images=len(uploads)):
         analyzer = model.fast if query.detection == "fast" else model.full
         results: list[Prediction] = []
         for index, upload in enumerate(uploads):
             try:
-                results.append(service.analyze(analyzer, upload, deadline))
+                results.append(service.analyze(analyzer, upload, allowance))
             except ImageError as error:
                 raise unreadable(error, index) from error
     _count(results)
@@ -77,14 +79,13 @@ def explain(query: schemas.ExplainQuery, form: schemas.ExplainForm) -> Response:
     if len(request.files.getlist("image")) > 1:
         raise too_many_images(len(request.files.getlist("image")), 1)
     upload = Upload(form.image)
-    deadline = service.Deadline(shared.settings.max_seconds)
-    with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
-        _note(waited_s=waited_s, images=1)
+    allowance = service.Allowance(shared.settings)
+    with _turn(shared, images=1):
         try:
             result, explained = service.explain_faces(
                 model.fast if query.detection == "fast" else model.full,
                 upload,
-                deadline,
+                allowance,
                 method=query.method,
                 faces=query.face,
                 labels=query.label,
@@ -101,10 +102,11 @@ def explain(query: schemas.ExplainQuery, form: schemas.ExplainForm) -> Response:
     summary="List the loaded models",
     description="The first is the one that answers where a request names none.",
     operation_id="models",
-    responses={"200": schemas.Model, "401": schemas.Problem, "429": schemas.Problem},
+    responses={"200": schemas.Model, "401": schemas.Problem, "422": schemas.Problem, "429": schemas.Problem},
 )
-def models() -> Response:
+def models(query: schemas.NoQuery) -> Response:
     """Loaded models with what they say of themselves."""
+    del query  # which has nothing, or the request is refused
     return jsonify([service.describe_model(model) for model in state().models])
 
 
@@ -132,7 +134,13 @@ def readyz() -> Response:
     return jsonify({"status": "ok"})
 
 
-@blueprint.get("/metrics", tags=[OPERATIONS], summary="Prometheus metrics of all workers", operation_id="metrics")
+@blueprint.get(
+    "/metrics",
+    tags=[OPERATIONS],
+    summary="Prometheus metrics of all workers",
+    operation_id="metrics",
+    responses={"401": schemas.Problem, "429": schemas.Problem},
+)
 def metrics() -> Response:
     """Requests, latencies, pictures, faces, queue depth."""
     shared = state()
@@ -143,6 +151,22 @@ def metrics() -> Response:
 def openapi() -> Response:
     """OpenAPI 3.1."""
     return Response(json.dumps(current_app.extensions["mien.openapi"]), content_type="application/json")
+
+
+@contextmanager
+def _turn(shared: State, *, images: int) -> Iterator[None]:
+    """Wait for a turn and hold it, for the log and for the client's share.
+
+    Raises:
+        Busy: no turn came in time.
+    """
+    with shared.gate.turn(since=request.environ.get(ARRIVED)) as waited_s:
+        _note(waited_s=waited_s, images=images)
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            request.environ[WORKED_S] = time.monotonic() - began_s
 
 
 def _explanation(one: service.Explained) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, *, models: Sequence[Served] | N
     app.json.compact = True  # type: ignore[attr-defined]
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.config["MAX_FORM_PARTS"] = settings.max_images + 16
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0 if app.debug else 3600
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0  # with ETags: one script of another version would not fit the others
     state = State(settings, load_models(settings) if models is None else models)
     app.extensions["mien"] = state
     logs.register(app, state.metrics)

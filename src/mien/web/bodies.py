@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
 
 from mien.web.errors import Busy, Problem
-from mien.web.settings import Settings, is_loopback
+from mien.web.settings import Settings
 
 TOGETHER_BYTES = 64_000_000  # of a worker
 CLIENTS = 3  # that can fill it: a single one that sends and stalls shuts nobody out
@@ -20,10 +20,10 @@ class Bodies:
         self.client_bytes = max(TOGETHER_BYTES // CLIENTS, settings.max_request_bytes)
         self.together_bytes = CLIENTS * self.client_bytes
         self.held_bytes = 0
-        self._of_client: Counter[str] = Counter()
+        self._of_client: Counter[str | None] = Counter()
 
     @contextmanager
-    def holding(self, client: str) -> Iterator["Body"]:
+    def holding(self, client: str | None) -> Iterator["Body"]:
         """An empty body of `client`, whose bytes count until the block ends."""
         body = Body(self, client)
         try:
@@ -34,15 +34,15 @@ class Bodies:
             if self._of_client[client] == 0:
                 del self._of_client[client]
 
-    def hold(self, client: str, count: int) -> None:
-        """Make room for so many more bytes; on loopback, where all share an address, nobody has a share of his own.
+    def hold(self, client: str | None, count: int) -> None:
+        """Make room for so many more bytes; None, who shares an address with others, has no share of his own.
 
         Raises:
             Busy: there is none.
         """
         if self.held_bytes + count > self.together_bytes:
             raise Busy("Too many uploads at a time: try again in a second.")
-        if self._of_client[client] + count > self.client_bytes and not is_loopback(client):
+        if self._of_client[client] + count > self.client_bytes and client is not None:
             raise Busy("Too many uploads at a time from this client: try again when some are answered.")
         self.held_bytes += count
         self._of_client[client] += count
@@ -51,7 +51,7 @@ class Bodies:
 class Body:
     """The body of one request."""
 
-    def __init__(self, bodies: Bodies, client: str) -> None:
+    def __init__(self, bodies: Bodies, client: str | None) -> None:
         """Nothing yet; `Bodies.holding` makes them."""
         self.held_bytes = 0
         self._bodies = bodies

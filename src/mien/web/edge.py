@@ -29,9 +29,11 @@ from mien.web.errors import REFUSED, Busy, Problem
 from mien.web.gate import Gate
 from mien.web.security import check_token, client_of, is_preflight
 from mien.web.settings import Settings
+from mien.web.shares import Shares
 from mien.web.uploads import check_multipart
 
 ARRIVED = "mien.arrived"  # key of the environ: `time.monotonic()` when the body was whole
+WORKED_S = "mien.worked_s"  # likewise: seconds that the analysis took, set when it is over
 STALLED_S = 30.0  # that a client may take nothing of its answer
 DROPPED_BODIES = 4  # times the size of an allowed body: a refused one is read to its end, and forgotten
 DROP_S = 5.0  # for that
@@ -69,15 +71,17 @@ class Edge:
         self._light = ThreadPoolExecutor(LIGHT_THREADS, "mien-light")
         self._in_flight = 0  # analyses that were let in and are not answered; touched by the event loop alone
         self._bodies = Bodies(settings)
+        self._shares = Shares(settings.max_running)
 
     async def __rsgi__(self, scope: Scope, protocol: Any) -> None:
         """Read the body where one is wanted, let Flask answer, send the answer."""
         environ = environ_of(scope)
         request = Request(environ, populate_request=False)  # its path is the one that Flask routes
-        with self._bodies.holding(client_of(request, self._settings)) as body:
+        client = client_of(request, self._settings)
+        with self._bodies.holding(client) as body:
             async with aclosing(chunks_of(protocol)) as chunks:
                 whole = await self._receive(scope, chunks, body, request)
-            status, headers, answer = await self._answer(environ, request)
+            status, headers, answer = await self._answer(environ, request, client)
         if not whole:
             headers.append(("connection", "close"))  # the rest of the body is not waited for
         if isinstance(answer, Path):
@@ -134,15 +138,17 @@ class Edge:
     def _is_analysis(self, request: Request) -> bool:
         return request.method == "POST" and self._routes.test(request.path, "POST")
 
-    async def _answer(self, environ: dict[str, Any], request: Request) -> Answer:
+    async def _answer(self, environ: dict[str, Any], request: Request, client: str | None) -> Answer:
         """Let Flask answer, in a thread of the analyses where it is one and is let in."""
         environ[ARRIVED] = time.monotonic()
         loop = asyncio.get_running_loop()
         if REFUSED in environ or not self._is_analysis(request):
             return await loop.run_in_executor(self._light, self._call, environ)
         try:
+            self._shares.check(client)
             self._gate.forecast(self._in_flight)
         except Busy as busy:
+            self._shares.turned_away(client)
             environ[REFUSED] = busy
             set_body(environ, b"")
             return await loop.run_in_executor(self._light, self._call, environ)
@@ -151,6 +157,10 @@ class Edge:
             return await loop.run_in_executor(self._analyses, self._call, environ)
         finally:
             self._in_flight -= 1
+            if WORKED_S in environ:
+                self._shares.spent(client, environ[WORKED_S])
+            else:
+                self._shares.turned_away(client)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch; Granian listens only after this."""

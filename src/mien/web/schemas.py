@@ -37,6 +37,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class NoQuery(Strict):
+    """No options."""
+
+
 class AnalyzeQuery(Strict):
     """How pictures are analysed."""
 

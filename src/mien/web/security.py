@@ -45,8 +45,9 @@ CLIENT_BITS = 64  # of an IPv6 address: what a home or a phone gets for itself
 
 
 def register(app: Flask, settings: Settings) -> None:
-    """Check tokens and origins before requests, add headers after them, limit the rate."""
+    """Limit the rate, check tokens and origins before requests, add headers after them."""
     origins = frozenset(settings.cors_origins)
+    _limit_rate(app, settings)  # first: guesses at the token count, too
 
     @app.before_request
     def admit() -> Response | None:
@@ -69,8 +70,6 @@ def register(app: Flask, settings: Settings) -> None:
             _add_cors(response, origins)
         return response
 
-    _limit_rate(app, settings)
-
 
 def is_preflight(request: Request, settings: Settings) -> bool:
     """Whether a browser asks if a page of another origin, one that may, can call the API; it sends no token then."""
@@ -78,15 +77,18 @@ def is_preflight(request: Request, settings: Settings) -> bool:
     return request.method == "OPTIONS" and allowed and request.path.startswith("/api/")
 
 
-def client_of(request: Request, settings: Settings) -> str:
+def client_of(request: Request, settings: Settings) -> str | None:
     """The address that asks; behind trusted proxies the one that the outermost of them saw.
 
-    Without the port that some gateways append; of IPv6 the /64, all of which one client has (RFC 6177).
+    Without the port that some gateways append; of IPv6 the /64, all of which one client has (RFC 6177). None on
+    loopback, where nobody else calls; never of what a header says.
     """
-    forwarded, trusted = request.access_route, settings.trusted_proxies
+    # between two commas stands what one proxy saw: quotes, which Werkzeug honours here, are the client's own
+    forwarded, trusted = request.headers.get("X-Forwarded-For", "").split(","), settings.trusted_proxies
     if trusted and len(forwarded) >= trusted and "X-Forwarded-For" in request.headers:
-        return _one_client(forwarded[-trusted])
-    return _one_client(request.remote_addr or "unknown")
+        return _one_client(forwarded[-trusted].strip())
+    address = request.remote_addr or "unknown"
+    return None if is_loopback(address) else _one_client(address)
 
 
 def _one_client(address: str) -> str:
@@ -131,13 +133,13 @@ def _add_cors(response: Response, origins: frozenset[str]) -> None:
 
 
 def _limit_rate(app: Flask, settings: Settings) -> None:
-    """So many API calls a client; none are counted on loopback, where nobody else calls."""
+    """So many calls a client, refused ones included; none are counted on loopback."""
 
     def client() -> str:
-        return client_of(request, settings)
+        return client_of(request, settings) or "loopback"
 
     def free() -> bool:
-        return not request.path.startswith("/api/") or is_loopback(client())
+        return not request.path.startswith(GUARDED) or client_of(request, settings) is None
 
     limiter = Limiter(client, app=app, application_limits=[settings.rate_limit], storage_uri="memory://")
     limiter.request_filter(free)

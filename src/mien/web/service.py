@@ -1,4 +1,4 @@
-"""The analyses behind the API: loaded models, limits of pictures and faces, deadlines; no HTTP in here."""
+"""The analyses behind the API: loaded models, limits of pictures, faces and time; no HTTP in here."""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mien.explain.heatmap import METHODS, Heatmap
 from mien.explain.overlay import display_limit
 from mien.faces import align, detect
 from mien.faces.detections import Detections, Detector
-from mien.images import Limits
+from mien.images import Limits, Photo
 from mien.pipeline import Analyzer
 from mien.results import Face, Image, Prediction
 from mien.runtime import providers
@@ -62,12 +62,13 @@ class Explained:
     limit: float  # magnitude, in the method's unit, that gets the full colour
 
 
-class Deadline:
-    """The time that one request may take."""
+class Allowance:
+    """The time and the pixels that one request may take."""
 
-    def __init__(self, seconds: float) -> None:
-        """Starts now."""
-        self._end = time.monotonic() + seconds
+    def __init__(self, settings: Settings) -> None:
+        """The time starts now."""
+        self._end = time.monotonic() + settings.max_seconds
+        self._pixels = self._max_pixels = settings.max_request_pixels
 
     def check(self) -> None:
         """Give up between two steps of the work.
@@ -77,6 +78,19 @@ class Deadline:
         """
         if time.monotonic() > self._end:
             raise Busy("The request took too long: send fewer or smaller pictures.", retry_after_s=2)
+
+    def count(self, photo: Photo) -> None:
+        """Count what was decoded of a picture: large JPEGs are no larger than the detector sees them.
+
+        Raises:
+            Problem: the pictures so far have too many pixels.
+            Busy: the time is over.
+        """
+        self._pixels -= photo.image.shape[0] * photo.image.shape[1]
+        if self._pixels < 0:
+            detail = f"the pictures have more than {self._max_pixels:,} pixels together: send fewer in one request"
+            raise Problem(413, detail)
+        self.check()
 
 
 def load_models(settings: Settings) -> tuple[Served, ...]:
@@ -101,16 +115,17 @@ def load_models(settings: Settings) -> tuple[Served, ...]:
     return tuple(served)
 
 
-def analyze(analyzer: Analyzer, upload: Upload, deadline: Deadline) -> Prediction:
+def analyze(analyzer: Analyzer, upload: Upload, allowance: Allowance) -> Prediction:
     """Faces of a picture.
 
     Raises:
         ImageError: it cannot be read.
+        Problem: the request's pictures have too many pixels.
         Busy: the time is over.
     """
-    deadline.check()
+    allowance.check()
     photo = upload.read(analyzer)
-    deadline.check()
+    allowance.count(photo)
     (faces,) = analyzer.analyze_many([photo])
     return analyzer.describe(upload.name, faces, width=photo.width, height=photo.height)
 
@@ -118,7 +133,7 @@ def analyze(analyzer: Analyzer, upload: Upload, deadline: Deadline) -> Predictio
 def explain_faces(
     analyzer: Analyzer,
     upload: Upload,
-    deadline: Deadline,
+    allowance: Allowance,
     *,
     method: str,
     faces: Sequence[int],
@@ -132,14 +147,14 @@ def explain_faces(
     """
     check_explainable(analyzer, method, labels)
     photo = upload.read(analyzer)
-    deadline.check()
+    allowance.count(photo)
     (found,) = analyzer.analyze_many([photo])
     if beyond := [index for index in faces if index >= len(found)]:
         detail = f"face {beyond[0]} is not there: the picture shows {len(found)}, counted from 0"
         raise Problem(422, detail, kind="no-such-face", title="The picture shows no such face")
     explained = []
     for index in dict.fromkeys(faces):
-        deadline.check()
+        allowance.check()
         face = found[index]
         maps = explain(analyzer.predictor, face.crop, labels or analyzer.labels, method=method)
         explained.append(Explained(index, face, crop_corners(analyzer, face), maps, display_limit(*maps)))

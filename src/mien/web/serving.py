@@ -1,9 +1,12 @@
 """The service in production: Granian in front of worker processes, each with its own models."""
 
+import ctypes
 import logging
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 import tempfile
 import time
 import warnings
@@ -33,6 +36,7 @@ CONNECTIONS = (
 )
 HEAD_MS = 10_000  # for the head of a request, from the connection or the last answer on
 HEAD_BYTES = 64 * 1024  # of that head at most; times the connections, it is the largest part of what strangers can fill
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 GRACE_S = 30  # for what is in flight when the service is told to stop
 CRASHES, CRASH_WINDOW_S = 10, 10.0  # more exits of workers in that time mean a fault that starting again cannot heal
 FAILED_STARTS = 3  # times the workers, in a row and while none serves: the same, however slowly they end
@@ -57,6 +61,14 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
         super().__init__(*args, **kwargs)
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._failed_starts = 0
+        self._terminal = sys.stderr.isatty()
+
+    def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
+        """On SIGHUP: a terminal was closed, and the service ends with it; elsewhere new workers take over."""
+        if self._terminal:
+            self.signal_handler_interrupt()
+        else:
+            super().signal_handler_reload(*args, **kwargs)
 
     def _respawn_workers(self, workers: list[int], *args: Any, **kwargs: Any) -> None:
         served = metrics.workers_that_served(Path(os.environ[metrics.FOLDER]))
@@ -75,6 +87,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
 def app_from_environment() -> Edge:
     """What each worker process runs."""
     logs.configure()
+    _end_with_parent()
     warnings.filterwarnings("ignore", module="PIL")  # about damaged files: an ImageError says it in one line
     if folder := os.environ.get(metrics.FOLDER):
         metrics.sweep_dead_workers(Path(folder))
@@ -82,6 +95,12 @@ def app_from_environment() -> Edge:
     cv2.setNumThreads(settings.threads)  # or each worker's OpenCV takes all CPUs from the others
     app = create_app(settings)
     return Edge(app, settings, app.extensions["mien"].gate)
+
+
+def _end_with_parent() -> None:
+    """On Linux: a worker whose parent is killed ends as on SIGTERM, or it would keep the port and serve unwatched."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def check_models(settings: Settings) -> list[str]:
@@ -94,16 +113,17 @@ def check_models(settings: Settings) -> list[str]:
     return [Predictor(providers.file_of(name), threads=1).spec.name for name in settings.models]
 
 
-def check_free(address: Address) -> None:
-    """Ask for the port alone: Granian's sockets share it, and a second service would take half of the requests.
+def free_address(address: Address) -> str:
+    """The IP address of the host, whose port nobody has: Granian's sockets would share it, and its requests.
 
     Raises:
-        OSError: somebody listens there, or the address is none of this machine.
+        OSError: somebody listens there, or the host is none of this machine.
     """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    family, _, _, _, (host, *_) = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended service do not count
-        probe.bind((address.host, address.port))
+        probe.bind((host, address.port))
+    return str(host)
 
 
 def serve(settings: Settings, address: Address) -> None:
@@ -114,7 +134,7 @@ def serve(settings: Settings, address: Address) -> None:
         OSError: there is no place for temporary files.
     """
     try:
-        check_free(address)
+        host = free_address(address)
     except OSError as error:
         place = f"{address.host}:{address.port}"
         raise ConfigError(f"cannot listen on {place} ({error.strerror or error}): choose another --port") from error
@@ -128,7 +148,7 @@ def serve(settings: Settings, address: Address) -> None:
         LOG.setLevel(logging.WARNING)
         server = _Server(
             "mien.web.serving:app_from_environment",
-            address=address.host,
+            address=host,
             port=address.port,
             interface=Interfaces.RSGI,
             factory=True,

@@ -17,7 +17,10 @@ ENVIRONMENT = "MIEN_SERVE_SETTINGS"
 RANGES: dict[str, tuple[int, int]] = {
     "threads": (0, 256),  # ONNX Runtime starts them all, and hangs with 100,000
     "fast_side_px": (32, 2**31 - 1),  # as `mien.faces.detect.create` takes it
-    **dict.fromkeys(("max_request_bytes", "max_pixels", "max_images", "max_faces", "max_running"), (1, 2**31 - 1)),
+    **dict.fromkeys(
+        ("max_request_bytes", "max_pixels", "max_request_pixels", "max_images", "max_faces", "max_running"),
+        (1, 2**31 - 1),
+    ),
     **dict.fromkeys(("max_waiting", "trusted_proxies"), (0, 2**31 - 1)),
     **dict.fromkeys(("max_upload_s", "max_seconds", "max_wait_s"), (0, 86_400)),  # locks and timers take no infinity
 }
@@ -37,6 +40,7 @@ class Settings:
 
     max_request_bytes: int = 10_000_000
     max_pixels: int = 40_000_000  # of a picture, read from its header before a pixel is decoded
+    max_request_pixels: int = 100_000_000  # as decoded, of all its pictures: eight PNGs of 12 megapixels
     max_images: int = 8  # a request
     max_faces: int = 64  # a picture; the detector's surest are kept
     max_upload_s: float = 30.0  # for a request's body to come in; slow clients hold no thread meanwhile

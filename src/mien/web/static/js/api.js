@@ -1,5 +1,6 @@
 // Calls of the service's API; every failure becomes one sentence for people.
 const TOKEN_KEY = "mien-token";
+let token = remembered();
 
 export class ApiError extends Error {
   /** @param {string} message @param {string} kind last part of the problem's type @param {number} status */
@@ -10,9 +11,22 @@ export class ApiError extends Error {
   }
 }
 
-function headers() {
-  const token = sessionStorage.getItem(TOKEN_KEY);
-  return token ? { Authorization: `Bearer ${token}` } : {};
+function remembered() {
+  try {
+    return sessionStorage.getItem(TOKEN_KEY);
+  } catch {
+    return null; // storage is blocked: the token lasts until the page is left
+  }
+}
+
+function remember(value) {
+  token = value;
+  try {
+    if (value === null) sessionStorage.removeItem(TOKEN_KEY);
+    else sessionStorage.setItem(TOKEN_KEY, value);
+  } catch {
+    // storage is blocked
+  }
 }
 
 /** Sentences for problems that people can do something about; others show the server's own detail. */
@@ -32,20 +46,24 @@ async function failure(response) {
     // a proxy's page, not the service's answer
   }
   const kind = (problem.type ?? "").split(":").pop() || `status-${response.status}`;
-  if (kind === "unauthorized") askForToken();
   return new ApiError(WORDS[kind] ?? problem.detail ?? `The server answered ${response.status}.`, kind, response.status);
 }
 
 async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { ...options, headers: headers() });
+    response = await fetch(path, { ...options, headers: token ? { Authorization: `Bearer ${token}` } : {} });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Check that it is running.", "unreachable", 0);
   }
-  if (!response.ok) throw await failure(response);
-  return response.json();
+  if (response.ok) return response.json();
+  const error = await failure(response);
+  if (error.kind === "unauthorized" && token) {
+    remember(null);
+    askForToken(error.message); // what is tried next finds the new one
+  }
+  throw error;
 }
 
 function body(blob, name) {
@@ -68,12 +86,11 @@ export function models() {
 /** Asks for the access token first where the service wants one, and again until it is right. */
 async function askForModels() {
   for (;;) {
-    if (document.body.dataset.needsToken === "true" && !sessionStorage.getItem(TOKEN_KEY)) await askForToken();
+    if (document.body.dataset.needsToken === "true" && !token) await askForToken();
     try {
       return await call("/api/v1/models");
     } catch (error) {
       if (error.kind !== "unauthorized") throw error;
-      sessionStorage.removeItem(TOKEN_KEY);
     }
   }
 }
@@ -93,21 +110,34 @@ export async function explain(blob, name, { model, method, faces = [0], labels =
   return call(`/api/v1/explain?${query}`, { method: "POST", body: body(blob, name), signal });
 }
 
-/** Shows the token's field; resolves when a token was entered. */
-function askForToken() {
+let asking = null;
+
+/** Shows the token's field, and why; resolves when a token was entered. */
+function askForToken(words = "") {
   const form = document.getElementById("token-form");
+  const [field, problem] = [form.querySelector("input"), document.getElementById("token-problem")];
+  const tell = (text) => {
+    problem.textContent = text;
+    problem.hidden = text === "";
+    field.setAttribute("aria-invalid", String(text !== ""));
+  };
+  if (words || !asking) tell(words);
   form.hidden = false;
-  form.querySelector("input").focus();
-  return new Promise((resolve) => {
-    form.addEventListener(
-      "submit",
-      (event) => {
-        event.preventDefault();
-        sessionStorage.setItem(TOKEN_KEY, new FormData(form).get("token"));
-        form.hidden = true;
-        resolve();
-      },
-      { once: true },
-    );
+  field.value = "";
+  field.focus();
+  asking ??= new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      const entered = field.value.trim();
+      if (!/^[!-~]+$/.test(entered)) {
+        tell("Tokens have letters, digits and signs without spaces or accents. Copy the whole token, not a shortened one.");
+        return;
+      }
+      remember(entered);
+      form.hidden = true;
+      asking = null;
+      resolve();
+    };
   });
+  return asking;
 }

@@ -24,6 +24,7 @@ const problem = $("problem");
 const buttons = { start: $("start"), freeze: $("freeze"), evidence: $("evidence"), save: $("save") };
 
 let stream = null;
+let opening = false; // the browser asks whether the page may
 let frozen = false;
 let tracker = new Tracker();
 let selected = null; // number of the face whose timeline is shown
@@ -61,15 +62,30 @@ function offerEvidence(loaded) {
 
 async function start() {
   if (stream) return stop();
+  if (opening) return;
+  opening = true;
   show("");
   try {
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "NotFoundError");
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 } } });
   } catch (error) {
     return show(cameraWords(error));
+  } finally {
+    opening = false;
   }
-  view.srcObject = stream;
-  await view.play();
+  const mine = stream;
+  mine.getVideoTracks()[0].addEventListener("ended", () => {
+    if (stream !== mine) return;
+    stop();
+    show("The camera has gone. Connect it and start again.");
+  });
+  view.srcObject = mine;
+  try {
+    await view.play();
+  } catch (error) {
+    if (stream === mine) throw error; // else it was stopped meanwhile
+  }
+  if (stream !== mine) return;
   fit();
   stage.classList.add("on");
   buttons.start.textContent = "Stop camera";
@@ -78,7 +94,7 @@ async function start() {
   frames = 0;
   tracker = new Tracker();
   announce("The camera is on");
-  loop(stream);
+  loop(mine);
   requestAnimationFrame(scroll);
 }
 
@@ -91,6 +107,7 @@ function stop() {
   buttons.freeze.disabled = true;
   press(buttons.freeze, false);
   tracks = [];
+  list();
   paint();
   $("rate").textContent = $("latency").textContent = "–";
   announce("The camera is off");

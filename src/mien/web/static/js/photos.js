@@ -111,9 +111,18 @@ document.addEventListener("paste", (event) => {
   if (event.clipboardData?.files.length) add(event.clipboardData.files);
 });
 
+const sampleProblem = document.getElementById("sample-problem");
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", async () => {
-    const blob = await (await fetch(button.dataset.sample)).blob();
-    add([new File([blob], button.dataset.name, { type: blob.type })]);
+    sampleProblem.hidden = true;
+    try {
+      const response = await fetch(button.dataset.sample);
+      if (!response.ok) throw new TypeError(`status ${response.status}`);
+      const blob = await response.blob();
+      add([new File([blob], button.dataset.name, { type: blob.type })]);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      sampleProblem.hidden = false;
+    }
   });
 }

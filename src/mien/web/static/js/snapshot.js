@@ -14,16 +14,21 @@ export async function openCamera(fallback) {
   take.disabled = true;
   dialog.showModal();
   let stream = null;
+  let over = false; // of this dialog: another may be open by the time that the camera is
   const closed = new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  closed.then(() => {
+    over = true;
+  });
   navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } } }).then(
     async (opened) => {
-      if (!dialog.open) return stop(opened);
+      if (over) return stop(opened);
       stream = opened;
       view.srcObject = opened;
       await view.play();
       take.disabled = false;
     },
     (error) => {
+      if (over) return;
       problem.textContent = cameraWords(error);
       problem.hidden = false;
     },
