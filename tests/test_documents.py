@@ -1,11 +1,13 @@
 """What the documents say is there: commands, links, files, and the README's Python example."""
 
+import inspect
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+import mien
 from mien.cli import VERBS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,3 +58,11 @@ def test_python_example_runs(
 def _anchor(title: str) -> str:
     """As GitHub makes them."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def test_the_reference_names_the_parameters_of_load() -> None:
+    text = (REPOSITORY / "docs" / "reference" / "index.md").read_text(encoding="utf-8")
+    named = re.search(r"`mien\.load\((.*?)\)`", text)
+    assert named
+    wanted = [part.partition("=")[0] for part in named[1].split(", ") if part != "*"]
+    assert wanted == list(inspect.signature(mien.load).parameters)

@@ -213,10 +213,18 @@ def test_a_name_that_is_no_unicode(photo: Path) -> None:
     np.testing.assert_array_equal(read_image(path), quarters())
 
 
+class Matrix(np.ndarray):
+    """As `np.matrix`, whose use warns: never of more than two dimensions."""
+
+    def __getitem__(self, key: Any) -> Any:
+        raise AssertionError("no array of another kind is worked on")
+
+
 ARRAYS = {
     "grey (H, W)": (quarters()[..., 0], np.repeat(quarters()[..., :1], 3, axis=2)),
     "grey (H, W, 1)": (quarters()[..., :1], np.repeat(quarters()[..., :1], 3, axis=2)),
     "RGBA, half transparent": (np.full((16, 16, 4), (0, 0, 0, 51), np.uint8), np.full((16, 16, 3), 204, np.uint8)),
+    "a matrix": (quarters()[..., 0].view(Matrix), np.repeat(quarters()[..., :1], 3, axis=2)),
     "a view with strides": (quarters()[::-1, ::-1], quarters()[::-1, ::-1].copy()),
 }
 
@@ -311,7 +319,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError("decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
-    with pytest.raises(ImageError, match=r"40 x 40 pixels, more than 0 million"):
+    with pytest.raises(ImageError, match=r"40 x 40 pixels, more than 0\.0016 million"):
         read_image(encoded(PIL.Image.new("RGB", (40, 40)), "PNG"), limits=Limits(max_pixels=1599))
 
 
@@ -345,8 +353,14 @@ def test_limits_of_bytes() -> None:
     data = encoded(PIL.Image.fromarray(quarters()), "BMP")
     read_image(data, limits=Limits(max_bytes=len(data)))
     for source in (data, io.BytesIO(data)):
-        with pytest.raises(ImageError, match="MiB"):
+        with pytest.raises(ImageError, match=r"more than 0\.0044 MiB"):
             read_image(source, limits=Limits(max_bytes=len(data) - 1))
+
+
+@pytest.mark.parametrize(("pixels", "words"), [(100, "0.0001"), (15_000_000, "15"), (1_500_000, "1.5")])
+def test_limits_of_pixels_are_told(pixels: int, words: str) -> None:
+    with pytest.raises(ImageError, match=f"more than {words} million pixels"):
+        read_image(np.zeros((4000, 4000), np.uint8), limits=Limits(max_pixels=pixels))
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")

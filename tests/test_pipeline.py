@@ -1,5 +1,6 @@
 """The Analyzer with a detector that knows the answer, then with the real one on portraits."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 import mien
 from mien.bundle import FER2013_LANDMARKS
 from mien.errors import ConfigError, ImageError, ModelError
+from mien.faces import detect
 from mien.faces.detections import Detections
 from mien.images import Limits, read_image
 from mien.labels import FER7
@@ -86,11 +89,39 @@ def test_pictures_share_one_call_and_keep_their_faces(
         np.testing.assert_array_equal(a.box_xyxy, b.box_xyxy)
 
 
+def test_an_array_of_pictures(predictor: Predictor) -> None:
+    assert len(Analyzer(predictor, detect.create("none")).analyze_many(np.zeros((2, 64, 64, 3), np.uint8))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"detector": None}, "detector is None: give a name, or an object", id="no detector"),
+        pytest.param({"threads": 0}, "threads is 0: give 1 or more", id="no threads"),
+    ],
+)
+def test_what_cannot_be_loaded(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        mien.load(**options)
+
+
 def test_nothing_to_analyse(predictor: Predictor) -> None:
     assert Analyzer(predictor, Planted({})).analyze_many([]) == []
 
 
-@pytest.mark.parametrize("image", ["photo.png", b"photo", Path("photo.png")], ids=["str", "bytes", "Path"])
+ONE_PICTURE = {
+    "str": "photo.png",
+    "bytes": b"photo",
+    "bytearray": bytearray(b"photo"),
+    "Path": Path("photo.png"),
+    "file": io.BytesIO(b"photo"),
+    "Pillow": PIL.Image.new("RGB", (64, 64)),
+    "colour": np.zeros((64, 64, 3), np.uint8),
+    "grey": np.zeros((64, 64), np.uint8),
+}
+
+
+@pytest.mark.parametrize("image", ONE_PICTURE.values(), ids=ONE_PICTURE)
 def test_one_picture_is_no_list_of_pictures(predictor: Predictor, image: Any) -> None:
     with pytest.raises(TypeError, match=r"pass a list of pictures, or use analyze\(\)"):
         Analyzer(predictor, Planted({})).analyze_many(image)

@@ -197,7 +197,7 @@ def _read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, limits: Limit
     if not data:
         raise ImageError(f"{name}: is empty (0 bytes): copy or download it again")
     if len(data) > limits.max_bytes:
-        raise ImageError(f"{name}: more than {limits.max_bytes / 2**20:,.0f} MiB: save it smaller")
+        raise ImageError(f"{name}: more than {_short(limits.max_bytes / 2**20)} MiB: save it smaller")
     return name, data
 
 
@@ -274,7 +274,11 @@ def _not_a_picture(data: bytes) -> str:
 
 
 def _too_large(limits: Limits) -> str:
-    return f"more than {limits.max_pixels / 1e6:,.0f} million pixels: scale it down"
+    return f"more than {_short(limits.max_pixels / 1e6)} million pixels: scale it down"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
@@ -289,6 +293,7 @@ def _check_size(name: str, width: int, height: int, limits: Limits) -> None:
 
 def _from_array(array: NDArray[Any], limits: Limits) -> Image:
     name = source_name(array)
+    array = np.asarray(array)  # no np.matrix or masked array: their operations are others
     if array.dtype != np.uint8:
         cure = "multiply 0..1 by 255 and convert to uint8" if array.dtype.kind == "f" else "scale it to uint8, 0..255"
         raise ImageError(f"{name}: arrays must be uint8: {cure}")

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from mien import __version__
 from mien.bundle import ModelSpec
+from mien.errors import ConfigError
 from mien.faces import align, detect, quality
 from mien.faces.detections import Detections, Detector
 from mien.images import DEFAULT_LIMITS, Limits, Photo, Source, read_photo, source_name
@@ -62,9 +64,9 @@ class Analyzer:
         Raises:
             ImageError: one of the pictures cannot be read; use `Analyzer.read` first to tell which.
             ModelError: the network answers with values that are not finite.
-            TypeError: `images` is one path or one file's bytes.
+            TypeError: `images` is one picture: a path, bytes, a file, an array or an image of Pillow.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
+        if _is_one(images):
             raise TypeError(f"images is one {type(images).__name__}: pass a list of pictures, or use analyze()")
         photos = [image if isinstance(image, Photo) else self.read(image) for image in images]
         seen = self.detector.detect([photo.image for photo in photos])
@@ -163,9 +165,21 @@ def load(
 
     Raises:
         ModelError: the model is unknown, corrupt or without mien's metadata.
-        ConfigError: the detector, or the provider in `MIEN_PROVIDER`, is unknown.
+        ConfigError: the detector, or the provider in `MIEN_PROVIDER`, is unknown, or `threads` is less than 1.
         MissingExtraError: that provider is not installed.
         DownloadError: a file has to be fetched and cannot be.
     """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}: give 1 or more, or None for the CPUs at hand")
+    if not isinstance(detector, str) and not callable(getattr(detector, "detect", None)):
+        raise ConfigError(f"detector is {detector!r}: give a name, or an object with `name` and `detect`")
     predictor = Predictor(providers.file_of(os.fspath(name_or_path)), threads=threads)
     return Analyzer(predictor, detect.create(detector) if isinstance(detector, str) else detector, limits=limits)
+
+
+def _is_one(images: object) -> bool:
+    """Whether what should be many pictures is one, whose lines or rows would pass for pictures."""
+    if isinstance(images, np.ndarray):
+        return images.ndim < 4
+    single = (str, bytes, bytearray, memoryview, os.PathLike, PIL.Image.Image)
+    return isinstance(images, single) or hasattr(images, "read")

@@ -115,6 +115,8 @@ def network_input(crops: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float
         raise ValueError(f"crops are uint8 (N, H, W) or (N, H, W, 3), not {crops.dtype} {crops.shape}")
     if crops.ndim == 3 and crops.shape[2] == 3:
         raise ValueError(f"crops are (N, H, W) or (N, H, W, 3): {crops.shape} is one RGB crop, pass crop[None]")
+    if 0 in crops.shape[1:]:
+        raise ValueError(f"crops of no pixels: {crops.shape}")
     crops = to_grey(crops)
     if crops.shape[1:3] != spec.size_hw:
         height, width = spec.size_hw

@@ -340,3 +340,26 @@ def test_analyze_video(film: Path, tiny_onnx: Path) -> None:
     assert [result.time_s for result in results] == pytest.approx([0.12 * number for number in range(10)], abs=1e-3)
     assert all(len(result.faces) == 1 and result.faces[0].track == 1 for result in results)
     assert all(np.isclose(result.faces[0].probabilities.sum(), 1, atol=1e-4) for result in results)
+
+
+def test_analyze_video_tells_of_an_early_end(tmp_path: Path, tiny_onnx: Path) -> None:
+    from mien.video import analyze_video  # noqa: PLC0415
+
+    film = write_film(tmp_path / "cut.mkv", [0.04 * number for number in range(150)])
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    results = analyze_video(film, analyzer=mien.load(tiny_onnx, detector="none"))
+    came = list(islice(results, 20))
+    assert len(came) == 20
+    with pytest.raises(VideoError, match=r"cut\.mkv: ends at .* it was cut short"):
+        list(results)
+
+
+def test_analyze_video_takes_a_camera_by_its_number(tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.video import analyze_video  # noqa: PLC0415
+
+    def opened(source: str, **_: object) -> None:
+        raise VideoError(f"asked for {source!r}")
+
+    monkeypatch.setattr("mien.video.analyze.open_source", opened)
+    with pytest.raises(VideoError, match="asked for '7'"):
+        next(analyze_video(7, analyzer=mien.load(tiny_onnx, detector="none")))

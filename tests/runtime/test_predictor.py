@@ -98,6 +98,11 @@ def test_wrong_crops(predictor: Predictor, crops: NDArray[Any]) -> None:
         predictor.predict(crops)
 
 
+def test_crops_without_pixels(predictor: Predictor) -> None:
+    with pytest.raises(ValueError, match="no pixels"):
+        predictor.predict(np.zeros((1, 0, 48), np.uint8))
+
+
 def test_path_text_and_bytes_are_the_same_model(tiny_onnx: Path) -> None:
     crops = random_crops(2, 48, 48)
     predictors = [Predictor(source, threads=1) for source in (tiny_onnx, str(tiny_onnx), tiny_onnx.read_bytes())]

@@ -154,6 +154,15 @@ def test_a_truncated_film_gives_what_is_there(tmp_path: Path, name: str, codec: 
     assert "cut short" in film.fault
 
 
+@pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4"])
+def test_a_film_whose_stamps_begin_late_is_not_cut_short(tmp_path: Path, name: str) -> None:
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    frames, film = read(write_film(tmp_path / name, [100 + 0.04 * number for number in range(25)], codec=codec))
+    assert len(frames) == 25
+    assert film.fault is None
+    assert film.info.duration_s == pytest.approx(1, abs=0.05)
+
+
 def test_a_slow_film_is_not_cut_short(tmp_path: Path) -> None:
     times_s = [5.0 * number for number in range(10)]
     frames, film = read(write_film(tmp_path / "slow.mkv", times_s, rate_hz=Fraction(1, 5)))

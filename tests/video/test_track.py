@@ -305,3 +305,18 @@ def test_idf1_by_hand(found: list[int | None], expected: float) -> None:
     truth = [[("a", box)]] * 10
     tracks = [[] if number is None else [(number, box)] for number in found]
     assert scores.identity(truth, tracks).idf1 == pytest.approx(expected)
+
+
+def test_boxes_beside_the_picture_are_left_out(predictor: Predictor) -> None:
+    class Stray:
+        name = "stray"
+
+        def detect(self, images: Sequence[Image]) -> list[Detections]:
+            boxes = np.array([[-500, -500, -400, -400], [10, 10, 60, 60]], np.float32)
+            return [Detections(boxes, None, np.array([0.9, 0.8], np.float32)) for _ in images]
+
+    tracker = FaceTracker(Analyzer(predictor, Stray()))
+    picture = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+    for number in range(20):
+        faces = tracker.update(picture, 0.1 * number)
+    assert [face.face.box_xyxy.tolist() for face in faces] == [[10, 10, 60, 60]]

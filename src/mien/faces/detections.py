@@ -64,7 +64,7 @@ class Detector(Protocol):
         ...
 
     def detect(self, images: Sequence[Image]) -> list[Detections]:
-        """Faces of each picture, `(H, W, 3)` uint8 RGB, in pixels of that picture.
+        """Faces of each picture, `(H, W, 3)` uint8 RGB, in pixels of that picture, which each box overlaps.
 
         Raises:
             ValueError: a picture has another shape or type.

@@ -1,9 +1,11 @@
 """The faces of a film, frame by frame: the one loop behind `mien video`, `mien webcam` and programs."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mien.errors import VideoError
 from mien.pipeline import Analyzer, load
 from mien.video.frames import Frame, FrameSource, SourceOptions
 from mien.video.loop import Newest
@@ -28,24 +30,27 @@ class FrameResult:
 
 
 def analyze_video(
-    source: str,
+    source: str | os.PathLike[str] | int,
     *,
     analyzer: Analyzer | None = None,
     tracking: TrackSettings = DEFAULT_TRACKING,
     options: SourceOptions = DEFAULT_OPTIONS,
 ) -> Iterator[FrameResult]:
-    """Results of each frame of a film, an image sequence, a stream or a camera (its number, as text), as they come.
+    """Results of each frame of a film, an image sequence, a stream or a camera (its number), as they come.
 
     Of live sources the newest frame is taken, so slow work means fewer results, not late ones. Memory does not grow
     with the length of the film.
 
     Raises:
-        VideoError: the source cannot be opened.
+        VideoError: the source cannot be opened, or ended before its time; all results have come by then.
         MissingExtraError: it is a film or a stream, and PyAV is not installed.
     """
+    name = str(source) if isinstance(source, int) else os.fspath(source)
     analyzer = analyzer or load()
-    with newest_if_live(open_source(source, options=options)) as frames:
+    with newest_if_live(open_source(name, options=options)) as frames:
         yield from follow(frames, FaceTracker(analyzer, settings=tracking))
+        if frames.fault:
+            raise VideoError(f"{frames.info.name}: {frames.fault}")
 
 
 def newest_if_live(source: FrameSource) -> FrameSource:

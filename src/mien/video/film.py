@@ -153,7 +153,12 @@ class Film(ClosedAfterUse):
     def _duration_s(self) -> float | None:
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
-        return self._container.duration / self._av.time_base if self._container.duration else None
+        if not self._container.duration:
+            return None
+        duration, start = self._container.duration, self._container.start_time or 0
+        if "matroska" in self._container.format.name and 0 < start < duration:
+            duration -= start  # what its header says is where the film ends
+        return float(duration / self._av.time_base)
 
     def _seek(self, start_s: float) -> None:
         if start_s <= 0 or self._origin_s is None:

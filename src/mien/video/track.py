@@ -170,7 +170,7 @@ class FaceTracker:
         """Look for faces, and give each to a track."""
         self._frames_since, self._detection_s = 0, time_s
         with self._timed("detect"):
-            found = self._detections(image)
+            found = _overlapping(self._detections(image), image)
         with self._timed("classify"):
             crops = self.analyzer.crops(image, found)
         with self._timed("associate"):
@@ -326,6 +326,14 @@ def _as_detections(tracks: Sequence[Track]) -> Detections:
         np.stack(points) if points else None,
         np.array([track.score for track in tracks], np.float32),
     )
+
+
+def _overlapping(found: Detections, image: Image) -> Detections:
+    """Without boxes that lie beside the picture, which a detector of one's own may give."""
+    corner = np.array(image.shape[1::-1], np.float32)
+    kept = ((found.boxes_xyxy[:, :2] < corner) & (found.boxes_xyxy[:, 2:] > 0)).all(axis=1)
+    landmarks = None if found.landmarks is None else found.landmarks[kept]
+    return Detections(found.boxes_xyxy[kept], landmarks, found.scores[kept])
 
 
 def _inside(found: Detections, image: Image) -> Detections:
