@@ -135,6 +135,8 @@ def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(verb, "_networks", lambda: [{**NETWORK, "name": "vgg-narrow"}])
     recorded = json.loads(mien_command("models", "info", "vgg-narrow", "--format", "json").out)["runs"]
     assert [one["run"] for one in recorded] == [
+        "vgg-narrow-long-halfway",
+        "vgg-narrow-long-further",
         "vgg-narrow-long-unmixed",
         "vgg-narrow-refined",
         "vgg-narrow-long-refined",
