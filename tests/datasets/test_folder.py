@@ -8,7 +8,7 @@ import pytest
 from tests.datasets.conftest import png, write_tree
 
 from mien.bundle import ModelSpec
-from mien.datasets.folder import pack_class_folder, read_class_folder, split_class_folder, split_groups
+from mien.datasets.folder import pack_class_folder, read_class_folder, split_groups
 from mien.datasets.packed import Split
 from mien.errors import DataError
 from mien.faces import detect
@@ -106,20 +106,19 @@ def test_copies_stay_on_one_side(pets: Path) -> None:
         (pets / f"Cat/{number}-copy.png").write_bytes((pets / f"Cat/{number}.png").read_bytes())
         cv2.imwrite(str(pets / f"Cat/{number}-jpeg.jpg"), original, [cv2.IMWRITE_JPEG_QUALITY, 60])
         cv2.imwrite(str(pets / f"Cat/{number}-large.png"), cv2.resize(original, (120, 100)))
-    folder = read_class_folder(pets)
+    every = [path.relative_to(pets).as_posix() for path in read_class_folder(pets).paths]
     for seed in range(5):
-        split = split_class_folder(folder, validation_ratio=0.3, seed=seed)
-        assert sorted([*split.train, *split.validation]) == list(range(len(folder)))
-        sides = [{folder.paths[row].stem.split("-")[0] for row in side if folder.paths[row].parent.name == "Cat"}
-                 for side in (split.train, split.validation)]  # fmt: skip
+        packed = pack_class_folder(pets, validation_ratio=0.3, seed=seed)
+        names = [packed.split(side).names for side in ("train", "validation")]
+        assert sorted([*names[0], *names[1]]) == sorted(every)
+        sides = [{Path(name).stem.split("-")[0] for name in side if name.startswith("Cat/")} for side in names]
         assert not sides[0] & sides[1]
 
 
 def test_split_is_drawn_from_the_seed(pets: Path) -> None:
-    folder = read_class_folder(pets)
-    first, again, other = (split_class_folder(folder, seed=seed).validation.tolist() for seed in (1, 1, 2))
-    assert first == again != other
-    assert [int(folder.indices[row]) for row in first] == [0, 0, 1, 1]  # 20 % of each class
+    first, again, other = (pack_class_folder(pets, seed=seed).split("validation") for seed in (1, 1, 2))
+    assert first.names == again.names != other.names
+    assert first.labels.tolist() == [0, 0, 1, 1]  # 20 % of each class
 
 
 @pytest.mark.parametrize(("groups", "ratio", "sizes"), [

@@ -34,15 +34,6 @@ class ClassFolder:
         return len(self.paths)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FolderSplit:
-    """Which images of a `ClassFolder` train and which validate."""
-
-    train: NDArray[np.int64]  # rows of the folder, ascending
-    validation: NDArray[np.int64]
-    unreadable: tuple[str, ...]  # "path: fault" of images in neither
-
-
 def read_class_folder(root: Path, labels: Sequence[str] | None = None) -> ClassFolder:
     """List the images in the class sub-folders of `root`.
 
@@ -72,17 +63,6 @@ def read_class_folder(root: Path, labels: Sequence[str] | None = None) -> ClassF
         np.array([item.label for item in items], np.int64),
         listing.skipped,
     )
-
-
-def split_class_folder(folder: ClassFolder, *, validation_ratio: float = 0.2, seed: int = 0) -> FolderSplit:
-    """Choose validation images, about `validation_ratio` of every class; copies and near-copies stay on one side.
-
-    Raises:
-        DataError: a class has fewer than two images that are not copies of each other, or no image can be read.
-    """
-    read = _ReadFolder.of(folder, None)
-    validates = read.validates(validation_ratio, seed)
-    return FolderSplit(read.rows[~validates], read.rows[validates], read.unreadable)
 
 
 def split_groups(
@@ -165,12 +145,12 @@ class _ReadFolder:
 
     folder: ClassFolder
     rows: NDArray[np.int64]  # (M,) rows of the folder that could be read
-    images: NDArray[np.uint8]  # (M, h, w), or (M, 0, 0) where no size was asked for
+    images: NDArray[np.uint8]  # (M, h, w)
     thumbs: Thumbnails
     unreadable: tuple[str, ...]
 
     @classmethod
-    def of(cls, folder: ClassFolder, size_hw: tuple[int, int] | None) -> "_ReadFolder":
+    def of(cls, folder: ClassFolder, size_hw: tuple[int, int]) -> "_ReadFolder":
         """Read every image once, keeping it at `size_hw` and as a thumbnail only: photos may be large."""
         rows, images, thumbs, unreadable = [], [], [], []
         for row, path in enumerate(folder.paths):
@@ -180,7 +160,7 @@ class _ReadFolder:
                 unreadable.append(str(error))
                 continue
             rows.append(row)
-            images.append(to_grey(fit(image, size_hw)[None])[0] if size_hw else np.empty((0, 0), np.uint8))
+            images.append(to_grey(fit(image, size_hw)[None])[0])
             thumbs.append(thumbnail(to_grey(image[None])[0]))
         if not rows:
             raise DataError(f"{folder.root}: none of its {len(folder):,} images can be read")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mien.errors import ModelError
 from mien.preprocess import InputSpec
@@ -19,13 +19,6 @@ IMAGENET = InputSpec(channels=3, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 
 
 TIMM_OPTIONS = ("channels", "input_size")
 """Options that only networks of timm have; the others have what their authors published."""
-
-
-class Builder(Protocol):
-    """A network's function: the number of classes in, the network out; other options have defaults."""
-
-    def __call__(self, num_classes: int, /) -> "nn.Module":
-        """Build it with random weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
