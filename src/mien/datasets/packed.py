@@ -28,6 +28,13 @@ ALIGNED = "/aligned:"
 """Stands before the name of an image of which this one is the aligned crop, added for training; no path begins so."""
 
 
+def pixel_digest(image: NDArray[np.uint8]) -> bytes:
+    """The same for images of the same shape and pixels, and for no others."""
+    sha = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
+    sha.update(np.ascontiguousarray(image).data)
+    return sha.digest()
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # arrays have no single ==
 class Split:
     """Images of one split; parallel arrays of the same length."""

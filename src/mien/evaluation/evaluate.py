@@ -1,7 +1,6 @@
 """Measure a predict function on a split: every figure of `metrics.json`, in one frozen object."""
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.datasets.ferplus import vote_shares, voted_faces
-from mien.datasets.packed import Split
+from mien.datasets.packed import Split, pixel_digest
 from mien.errors import DataError, ModelError
 from mien.evaluation import calibration, metrics
 from mien.evaluation.metrics import ClassScores, Ints
@@ -232,8 +231,8 @@ def require_same_classes(models: Sequence[Sequence[str]], *, cure: str) -> None:
 
 def find_twins(images: Crops, training: Crops) -> NDArray[np.bool_]:
     """`(N,)`: which of `images` are pixel-identical to one of `training`."""
-    seen = {_digest(image) for image in training}
-    return np.array([_digest(image) in seen for image in images], np.bool_)
+    seen = {pixel_digest(image) for image in training}
+    return np.array([pixel_digest(image) in seen for image in images], np.bool_)
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
@@ -249,12 +248,6 @@ def write(evaluation: Evaluation, folder: Path) -> None:
         numbers = (f"{p:.6f}" for p in probabilities)
         writer.writerow([name, evaluation.labels[target], evaluation.labels[predicted], *numbers])
     (folder / "predictions.csv").write_text(table.getvalue(), encoding="utf-8")
-
-
-def _digest(image: NDArray[np.uint8]) -> bytes:
-    sha = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
-    sha.update(np.ascontiguousarray(image).data)
-    return sha.digest()
 
 
 def _per_class(labels: Sequence[str], scores: ClassScores) -> dict[str, dict[str, float | int]]:

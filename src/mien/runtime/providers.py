@@ -114,9 +114,7 @@ def _kept(table: str) -> dict[str, str]:
         if kept["machine"] != machine_key():
             return {}
         return {str(model): str(name) for model, name in kept[table].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: as good as not there
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged, which is as good
         return {}
 
 

@@ -304,22 +304,26 @@ class Engine:
             )
 
     @torch.inference_mode()
-    def validate(self) -> dict[str, float]:
-        """Log-loss and accuracy of the weights that would be kept, on the validation split, without augmentation."""
+    def validation_logits(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (n,) of the validation split and their float32 logits (n, K), of the weights that would be kept."""
         model = self.kept
         was_training = model.training
         model.eval()
-        loss: Any = 0.0
-        correct: Any = 0.0
         for rows in torch.split(torch.arange(len(self.validation), device=self.world.device), 256):
             pixels = self.validation.pixels(rows, self.spec)
             with self._autocast():
                 output = model(self._input(pixels))
-            logits = (output[0] if isinstance(output, tuple) else output).float()
+            yield rows, (output[0] if isinstance(output, tuple) else output).float()
+        model.train(was_training)
+
+    def validate(self) -> dict[str, float]:
+        """Log-loss and accuracy of the weights that would be kept, on the validation split, without augmentation."""
+        loss: Any = 0.0
+        correct: Any = 0.0
+        for rows, logits in self.validation_logits():
             labels = self.validation.labels[rows]
             loss += self._number(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             correct += self._number((logits.argmax(1) == labels).sum())
-        model.train(was_training)
         return {"loss": float(loss) / len(self.validation), "accuracy": float(correct) / len(self.validation)}
 
     def _all_sums(self) -> dict[str, float]:

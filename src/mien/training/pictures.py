@@ -12,7 +12,6 @@ from mien.errors import DataError
 from mien.evaluation import plots
 from mien.evaluation.metrics import Floats, confusion_matrix
 from mien.explain.canvas import FAINT, GAP, MARGIN, Canvas, fit, wrap
-from mien.models.pixels import normalise
 from mien.preprocess import InputSpec
 from mien.training import augment
 from mien.training.data import DeviceData
@@ -158,19 +157,9 @@ def mistakes_sheet(
     return canvas
 
 
-@torch.inference_mode()
 def validation_probabilities(engine: Engine) -> Floats:
     """(N, K) softmax, as trained, of the weights that the run keeps last, for each validation face."""
-    model = engine.model if engine.averaged is None else engine.averaged.model
-    was_training = model.training
-    model.eval()
-    parts = []
-    for rows in torch.split(torch.arange(len(engine.validation), device=engine.world.device), 256):
-        images = normalise(engine.validation.pixels(rows, engine.spec), engine.spec)
-        output = model(images)
-        logits = output[0] if isinstance(output, tuple) else output
-        parts.append(logits.double().softmax(1).cpu())
-    model.train(was_training)
+    parts = [logits.double().softmax(1).cpu() for _, logits in engine.validation_logits()]
     return np.asarray(torch.cat(parts).numpy(), np.float64)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from mien.evaluation.tta import VIEWS
 from mien.training import recipe as recipes
 from mien.training import transfer
 from mien.training.records import PUBLIC_TEST_FACES, Record, SmokeRun
@@ -215,7 +216,7 @@ def _figure_row(record: Record) -> tuple[str, ...]:
         _epochs(record),
         duration(record.seconds),
         record.about["device"],
-        {"none": "1", "flip": "2", "full": "10"}[found["tta"]],
+        str(VIEWS[found["tta"]]),
         _with_interval(found["accuracy"], found["accuracy_ci95"]),
         "not known" if apart is None else _with_interval(apart, found["accuracy_without_twins_ci95"]),
         f"{found['macro_f1']:.4f}",

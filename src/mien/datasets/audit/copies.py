@@ -4,7 +4,6 @@ Two images are identical when their decoded pixels are. A packed data set holds 
 compression or metadata alone are identical here.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mien.datasets.audit.findings import Finding, Problem, Suggestion
 from mien.datasets.audit.pool import Pool
+from mien.datasets.packed import pixel_digest
 
 FREEDOM = {"test": 0, "validation": 1}
 """Which copy stays when two splits have one: what is measured on keeps its images, what is trained on loses them."""
@@ -26,9 +26,7 @@ def identities(pool: Pool) -> NDArray[np.int64]:
     first: dict[bytes, int] = {}
     found = np.empty(len(pool), np.int64)
     for i, image in enumerate(pool.images()):
-        sha = hashlib.blake2b(str(image.shape).encode(), digest_size=16)
-        sha.update(np.ascontiguousarray(image).data)
-        found[i] = first.setdefault(sha.digest(), i)
+        found[i] = first.setdefault(pixel_digest(image), i)
     return found
 
 
