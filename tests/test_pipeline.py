@@ -90,7 +90,9 @@ def test_pictures_share_one_call_and_keep_their_faces(
 
 
 def test_an_array_of_pictures(predictor: Predictor) -> None:
-    assert len(Analyzer(predictor, detect.create("none")).analyze_many(np.zeros((2, 64, 64, 3), np.uint8))) == 2
+    analyzer = Analyzer(predictor, detect.create("none"))
+    assert len(analyzer.analyze_many(np.zeros((2, 64, 64, 3), np.uint8))) == 2
+    assert analyzer.analyze_many(np.array([])) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,6 @@ def load(
 def _is_one(images: object) -> bool:
     """Whether what should be many pictures is one, whose lines or rows would pass for pictures."""
     if isinstance(images, np.ndarray):
-        return images.ndim < 4
+        return images.ndim in (2, 3)
     single = (str, bytes, bytearray, memoryview, os.PathLike, PIL.Image.Image)
     return isinstance(images, single) or hasattr(images, "read")

@@ -178,6 +178,19 @@ def test_a_heavy_client_waits_while_another_gets_nothing(client: FlaskClient, pi
     assert [status(heavy), status(light), status(heavy)] == [503, 200, 503]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/analyze?model=zzz", "/api/v1/analyze"])
+def test_a_refused_form_keeps_nobody_waiting(client: FlaskClient, picture: Picture, path: str) -> None:
+    around = edge_of(client)
+    around._shares.spent("203.0.113.7", 60)
+    address, _, query = path.partition("?")
+    body = multipart(picture()) if query else b"--b--\r\n"
+    wire = Wire(body)
+    asyncio.run(around.__rsgi__(Head(path=address, query_string=query, client="198.51.100.1:4000"), wire))
+    assert wire.answer
+    assert wire.answer[0] == 422
+    around._shares.check("203.0.113.7")
+
+
 def test_clients_on_loopback_share_an_address_and_no_limit(client: FlaskClient) -> None:
     around = edge_of(client)
     around._bodies.client_bytes = 10

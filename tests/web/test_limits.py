@@ -207,6 +207,18 @@ def test_guesses_at_the_token_count(make_client: MakeClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/api/v1/nothing", 404), ("GET", "/api/v1/analyze", 405)]
+)
+def test_an_address_that_is_none_tells_nothing_of_the_token(
+    make_client: MakeClient, method: str, path: str, status: int
+) -> None:
+    client = make_client(token=TOKEN)
+    for token in (TOKEN, "wrong"):
+        answer = client.open(path, method=method, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
     ("header", "status"),
     [
         pytest.param(None, 401, id="none"),

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
@@ -407,7 +408,9 @@ def test_workers_end_with_a_killed_main_process(tiny_onnx: Path) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_end_of_a_terminal(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: False))
+    monkeypatch.setattr("sys.stderr", None)
     server = serving._Server("nowhere:app", interface="rsgi")
     server.main_loop_interrupt = threading.Event()
     server.signal_handler_reload()

@@ -27,7 +27,7 @@ from mien.web import metrics, stalls
 from mien.web.bodies import Bodies, Body
 from mien.web.errors import REFUSED, Busy, Problem
 from mien.web.gate import Gate
-from mien.web.security import check_token, client_of, is_preflight
+from mien.web.security import check_token, client_of
 from mien.web.settings import Settings
 from mien.web.shares import Shares
 from mien.web.uploads import check_multipart
@@ -111,10 +111,9 @@ class Edge:
         Raises:
             Problem: the token is missing, or the body is no form.
         """
-        if not is_preflight(request, self._settings):
-            check_token(request, self._settings)
         if not self._is_analysis(request):
             return False
+        check_token(request, self._settings)
         check_multipart(request)
         return True
 
@@ -154,13 +153,14 @@ class Edge:
             return await loop.run_in_executor(self._light, self._call, environ)
         self._in_flight += 1
         try:
-            return await loop.run_in_executor(self._analyses, self._call, environ)
+            answer = await loop.run_in_executor(self._analyses, self._call, environ)
         finally:
             self._in_flight -= 1
-            if WORKED_S in environ:
-                self._shares.spent(client, environ[WORKED_S])
-            else:
-                self._shares.turned_away(client)
+        if WORKED_S in environ:
+            self._shares.spent(client, environ[WORKED_S])
+        elif answer[0] == Busy.STATUS:
+            self._shares.turned_away(client)
+        return answer
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to watch; Granian listens only after this."""

@@ -55,8 +55,10 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 class Busy(Problem):
     """No place in the queue, or no turn in time."""
 
+    STATUS = 503
+
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(503, detail)
+        super().__init__(self.STATUS, detail)
         self.retry_after_s = retry_after_s
 
 

@@ -55,7 +55,8 @@ def register(app: Flask, settings: Settings) -> None:
             raise refused
         if is_preflight(request, settings):
             return Response(status=204)
-        check_token(request, settings)
+        if request.routing_exception is None:  # else 404 or 405, whatever the token: the limit counts no such calls
+            check_token(request, settings)
         return None
 
     @app.after_request

@@ -61,7 +61,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
         super().__init__(*args, **kwargs)
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._failed_starts = 0
-        self._terminal = sys.stderr.isatty()
+        self._terminal = any(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
         """On SIGHUP: a terminal was closed, and the service ends with it; elsewhere new workers take over."""
@@ -135,6 +135,8 @@ def serve(settings: Settings, address: Address) -> None:
     """
     try:
         host = free_address(address)
+    except (socket.gaierror, UnicodeError) as error:
+        raise ConfigError(f"{address.host} is no address of this machine ({error}): choose another --host") from error
     except OSError as error:
         place = f"{address.host}:{address.port}"
         raise ConfigError(f"cannot listen on {place} ({error.strerror or error}): choose another --port") from error

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from mien.web.errors import Busy
 
@@ -30,25 +31,29 @@ class Shares:
         """
         if client is None or self._of(client) <= self._limit_s:
             return
-        now = self._clock()
-        if any(other != client and now - at < CROWDED_S for other, at in self._turned_away.items()):
+        newest = islice(reversed(self._turned_away.items()), 2)
+        if any(other != client and self._clock() - at < CROWDED_S for other, at in newest):
             raise Busy("Others wait for their turn: try again in a few seconds.", retry_after_s=2)
 
     def turned_away(self, client: str | None) -> None:
         """Somebody found no place, and has not had more than a share."""
+        if client is None or self._of(client) > self._limit_s:
+            return
         now = self._clock()
-        self._turned_away = {name: at for name, at in self._turned_away.items() if now - at < CROWDED_S}
-        if client is not None and self._of(client) <= self._limit_s:
-            self._turned_away[client] = now
+        self._turned_away.pop(client, None)
+        self._turned_away[client] = now  # the newest comes last
+        while now - next(iter(self._turned_away.values())) >= CROWDED_S:
+            del self._turned_away[next(iter(self._turned_away))]
 
     def spent(self, client: str | None, seconds: float) -> None:
         """An analysis is over."""
         if client is None:
             return
-        now = self._clock()
-        self._spent[client] = (self._of(client) + seconds, now)
-        for name in [name for name, (_, at) in self._spent.items() if now - at > FORGOTTEN_S]:
-            del self._spent[name]
+        now, before = self._clock(), self._of(client)
+        self._spent.pop(client, None)
+        self._spent[client] = (before + seconds, now)  # the newest comes last
+        while now - next(iter(self._spent.values()))[1] > FORGOTTEN_S:
+            del self._spent[next(iter(self._spent))]
 
     def _of(self, client: str) -> float:
         seconds, at = self._spent.get(client, (0.0, 0.0))

@@ -50,18 +50,19 @@ async function failure(response) {
 }
 
 async function call(path, options = {}) {
+  const sent = token;
   let response;
   try {
-    response = await fetch(path, { ...options, headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    response = await fetch(path, { ...options, headers: sent ? { Authorization: `Bearer ${sent}` } : {} });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Check that it is running.", "unreachable", 0);
   }
   if (response.ok) return response.json();
   const error = await failure(response);
-  if (error.kind === "unauthorized" && token) {
+  if (error.kind === "unauthorized" && sent === token && !asking) {
     remember(null);
-    askForToken(error.message); // what is tried next finds the new one
+    askForToken(sent ? error.message : ""); // what is tried next finds the new one
   }
   throw error;
 }
@@ -91,6 +92,7 @@ async function askForModels() {
       return await call("/api/v1/models");
     } catch (error) {
       if (error.kind !== "unauthorized") throw error;
+      await asking;
     }
   }
 }

@@ -123,8 +123,9 @@ async function loop(mine) {
     }
     try {
       await step();
-      show("");
+      if (stream === mine) show(""); // else it was stopped meanwhile, and somebody may have said why
     } catch (error) {
+      if (stream !== mine) return;
       show(error.message);
       if (!(error instanceof api.ApiError)) throw error;
       await new Promise((resolve) => setTimeout(resolve, WAIT_AFTER_FAULT_MS));
