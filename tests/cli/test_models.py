@@ -142,6 +142,7 @@ def test_info_of_what_was_trained(mien_command: Run, monkeypatch: pytest.MonkeyP
         "vgg-narrow-long-refined",
         "vgg-narrow-long",
         "vgg-narrow-distilled",
+        "vgg-narrow-untaught",
         "vgg-narrow",
     ]  # best first
     run = recorded[-1]
