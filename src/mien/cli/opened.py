@@ -59,7 +59,7 @@ def _open_run(path: Path) -> Opened:
     about = {
         "name": spec.name,
         "run": path.resolve().name,
-        "epochs": spec.training["recipe"]["epochs"],
+        "epochs": spec.training.get("recipe", {}).get("epochs"),
         "temperature": spec.temperature,
         "threshold": spec.threshold,
         "precision": spec.precision,
