@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import PIL.Image
@@ -406,11 +405,17 @@ def test_workers_end_with_a_killed_main_process(tiny_onnx: Path) -> None:
         time.sleep(0.1)
 
 
+def test_one_stream_that_is_a_terminal_is_enough() -> None:
+    leader, follower = os.openpty()
+    with os.fdopen(follower) as terminal, Path(os.devnull).open(encoding="utf-8") as file:
+        assert serving.on_terminal(file, None, terminal)
+        assert not serving.on_terminal(file, None, file)
+    os.close(leader)
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_the_end_of_a_terminal(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> None:
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: terminal))
-    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: False))
-    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setattr(serving, "on_terminal", lambda *streams: terminal)
     server = serving._Server("nowhere:app", interface="rsgi")
     server.main_loop_interrupt = threading.Event()
     server.signal_handler_reload()

@@ -13,7 +13,7 @@ import warnings
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import cv2
 from granian import Granian
@@ -51,6 +51,11 @@ class Address:
     workers: int = 2
 
 
+def on_terminal(*streams: TextIO | None) -> bool:
+    """Whether one of the streams is a terminal; None is a stream that a process began without."""
+    return any(stream is not None and stream.isatty() for stream in streams)
+
+
 class _Server(Granian):  # type: ignore[misc, valid-type]
     """Granian that puts a killed worker up again as often as it takes.
 
@@ -61,7 +66,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
         super().__init__(*args, **kwargs)
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._failed_starts = 0
-        self._terminal = any(stream and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+        self._terminal = on_terminal(sys.stdin, sys.stdout, sys.stderr)
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
         """On SIGHUP: a terminal was closed, and the service ends with it; elsewhere new workers take over."""
