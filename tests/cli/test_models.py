@@ -181,3 +181,29 @@ def test_fetch_what_is_in_the_cache(mien_command: Run, mien_home: Path, monkeypa
     assert run.code == 0
     assert run.out.strip() == str(mien_home / remote.file_name)
     assert json.loads(mien_command("models", "--installed", "--format", "json").out)[-1]["where"] == "cached"
+
+
+def test_starts_are_fetched_and_described_but_predict_nothing(
+    mien_command: Run, mien_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"weights"
+    remote = replace(hub.STARTS["imagenet-caffe"], size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(hub, "STARTS", {"imagenet-caffe": remote})
+    monkeypatch.setattr(verb, "find_spec", lambda name: name)
+    monkeypatch.setattr(verb, "_networks", list)
+
+    def listed(*options: str) -> dict[str, Any]:
+        entries = json.loads(mien_command("models", *options, "--format", "json").out)
+        return {entry["name"]: (entry["kind"], entry["where"]) for entry in entries}
+
+    assert listed()["imagenet-caffe"] == ("start", "can be fetched")
+    assert "imagenet-caffe" not in listed("--installed")
+    mien_home.mkdir()
+    (mien_home / remote.file_name).write_bytes(content)
+    assert mien_command("models", "fetch", "imagenet-caffe").out.strip() == str(mien_home / remote.file_name)
+    assert listed()["imagenet-caffe"] == ("start", "cached")
+    about = json.loads(mien_command("models", "info", "imagenet-caffe", "--format", "json").out)
+    assert (about["url"], about["bytes"]) == (remote.url, len(content))
+    run = mien_command("predict", "--model", "imagenet-caffe", "photo.jpg")
+    assert run.code == 2
+    assert "is neither a file nor a name that mien knows" in run.err

