@@ -53,7 +53,7 @@ NETWORKS = (
         ("vgg-modern", "vgg-narrow", "vgg-narrow-distilled", "vgg-narrow-refined"),
         ("vgg-narrow",),
     ),
-    Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch", "resnet50-distilled")),
+    Network("resnet50", "ResNet-50", ("resnet50-improved", "resnet50-scratch", "resnet50-distilled", "resnet50-imagenet")),
 )
 
 
