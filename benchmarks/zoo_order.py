@@ -42,6 +42,7 @@ ZOO: tuple[Item, ...] = (
     Item("vgg", "vgg"),
     Item("resnet50", "resnet50"),
     Item("resnet50-improved", "resnet50-improved"),
+    Item("resnet50-imagenet", "resnet50-imagenet", {"epochs": 40}, teachers=("student",)),
     Item("resnet50-scratch", "resnet50-scratch"),
     Item("baseline-distilled", "baseline-distilled", {"epochs": 120}, teachers=("student",)),
     # what it left for later

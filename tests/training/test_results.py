@@ -1,6 +1,7 @@
 """Records of runs, and docs/results.md: no figure without a record behind it."""
 
 import datetime
+import hashlib
 import json
 import re
 import shlex
@@ -301,3 +302,12 @@ def test_a_manifests_command_names_start_and_teachers(record: Record) -> None:
     command = next(one["command"] for one in manifests.manifest([first, second]) if one["run"] == "second")
     assert command.startswith("mien distill ")
     assert " --from runs/first --teacher runs/first --teacher default " in command
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "results" / "weights").iterdir()), ids=lambda path: path.stem)
+def test_a_manifests_command_finds_teachers_whose_weights_are_kept(record: Record, path: Path) -> None:
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    teachers = [{"name": "vgg-narrow", "sha256": sha256}]
+    taught = as_public_test(changed(record, lambda table: table["about"].update(teachers=teachers)))
+    (entry,) = manifests.manifest([taught])
+    assert f" --teacher {path.relative_to(REPOSITORY).as_posix()} " in entry["command"]

@@ -10,12 +10,15 @@ from mien.training import transfer
 from mien.training.records import Record
 from mien.training.results import prepared, ranked
 
-EARLIER = {
-    "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "resnet9-narrow.onnx",
-    "aa4b2191fc17638ebbb2895a267c10f7d197c4bc48a5274f7ffe32c48f3ff3e1": "resnet9-narrow-third.onnx",
-    "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "resnet9-narrow-aligned.onnx",
+KEPT = "results/weights"
+EXPORTED = {
+    "500c6bf3200af84cae76ad2bb621a94e4045401ccde4e4604addbfca93f8e611": "runs/resnet9-narrow.onnx",
+    "aa4b2191fc17638ebbb2895a267c10f7d197c4bc48a5274f7ffe32c48f3ff3e1": "runs/resnet9-narrow-third.onnx",
+    "44a087383adcb6949e8ce01c5ae4faa2b17ad18109dd3db3c966578de7d14c57": "runs/resnet9-narrow-aligned.onnx",
+    "5f89023c60ae8cf0abbd1c2bf54d2e96ed417c8d9ce896bea95752773eea6063": f"{KEPT}/vgg-narrow-long-halfway.safetensors",
+    "ed310454001cffa220ae03cd60bc84e564be206e1abb8f9c2308428a18a57c40": f"{KEPT}/vgg-narrow-untaught.safetensors",
 }
-"""Files that were packaged once and taught since, by sha256: the run that each is the int8 export of."""
+"""Teachers that were files, by sha256: int8 exports of runs that were packaged once, and weights kept here."""
 
 NETWORK = ("model", "pretrained")  # settings that a command had better not change
 
@@ -39,8 +42,9 @@ def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     if start := about.get("start"):
         words += ["--from", f"runs/{start['source'].removesuffix('.safetensors')}"]  # the run whose weights they are
     for teacher in about.get("teachers") or []:
-        run = {**EARLIER, **checkpoints}.get(teacher["sha256"])
-        words += ["--teacher", f"runs/{run}" if run else teacher["name"]]
+        sha256 = teacher["sha256"]
+        known = f"runs/{checkpoints[sha256]}" if sha256 in checkpoints else EXPORTED.get(sha256)
+        words += ["--teacher", known or teacher["name"]]
     for key, value in changes[base].items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join([*words, "--data", prepared(record), "--output", f"runs/{record.name}"])

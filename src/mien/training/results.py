@@ -26,6 +26,8 @@ TAUGHT = {
     "baseline-distilled": "default",
     "baseline-improved": "default",
     "resnet50-distilled": "default",
+    "resnet50-imagenet": "default",
+    "resnet50-imagenet-further": "default",
     "resnet9-narrow-again": "runs/resnet9-narrow",
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
     "resnet9-narrow-photos": "runs/resnet9-narrow-aligned",
@@ -43,6 +45,7 @@ BEGUN = {
     "resnet9-narrow-refined": "runs/resnet9-narrow-again",
     "resnet9-narrow-photos": "runs/resnet9-narrow-aligned",
     "resnet9-narrow-robust": "runs/resnet9-narrow-aligned",
+    "resnet50-imagenet-further": "runs/resnet50-imagenet",
     "vgg-narrow-distilled": "runs/vgg-narrow",
     "vgg-narrow-refined": "runs/vgg-narrow-distilled",
 }
