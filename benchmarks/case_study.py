@@ -34,6 +34,11 @@ from mien.training.records import Record
 
 ROOT = Path(__file__).parents[1]
 PAGE, IMAGES, RECORDS = ROOT / "docs" / "case-study.md", ROOT / "docs" / "images", ROOT / "results" / "runs"
+OPTIMIZERS = (
+    "baseline", "baseline-sgd", "resnet50-optimizer-adam-1e-3", "resnet50-optimizer-adam-1e-4", "resnet50-optimizer-sgd"
+)  # fmt: skip
+"""Runs of equal settings but these."""
+
 GROUPS = ("As the case study describes them", "With settings of our own")
 METHODS = ("saliency", "occlusion")
 LENGTHS = {"epochs", "precision", "planned epochs"}  # what may differ in a run of a recipe
@@ -108,14 +113,48 @@ def section(known: Mapping[str, Record]) -> str:
                 for one in shown
             ),
         ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, "## Adam against SGD", optimizers(known)])
+
+
+def optimizers(known: Mapping[str, Record]) -> str:
+    """A row a run of `OPTIMIZERS`."""
+    rows = []
+    for name in OPTIMIZERS:
+        if name not in known:
+            rows.append([f"`{name}`: not run", *[""] * 7])
+            continue
+        found, recipe = known[name].metrics, known[name].about["recipe"]
+        low, high = found["accuracy_ci95"]
+        rows.append([
+            f"`{name}`",
+            f"{recipe['optimizer']}, {recipe['lr']:g}",
+            str(len(known[name].history)),
+            f"{100 * found['accuracy']:.2f} ± {50 * (high - low):.2f}",
+            f"{found['log_loss']:.2f}",
+            f"{found['macro_f1']:.3f}",
+            *(f"{100 * found['per_class'][label]['recall']:.1f}" for label in ("fear", "disgust")),
+        ])  # fmt: skip
+    heads = [
+        "run",
+        "optimiser, rate",
+        "epochs",
+        "accuracy, %",
+        "loss",
+        "macro-F1",
+        "recall of fear, %",
+        "of disgust, %",
+    ]
+    return table(heads, rows, text_columns=2)
 
 
 def chosen(known: Mapping[str, Record]) -> dict[str, list[Record]]:
-    """By group, a run of each network that has one: the longest with the case study's settings, the best with ours."""
+    """By group, a run of each network that has one: the longest with the case study's settings, the best with ours.
+
+    A run of a single epoch stands in the table alone: it has no curve.
+    """
     found: dict[str, list[Record]] = {group: [] for group in GROUPS}
     for network in NETWORKS:
-        theirs, ours = runs_of(network, known)
+        theirs, ours = ([one for one in runs if one.has_curve] for runs in runs_of(network, known))
         if theirs:
             found[GROUPS[0]].append(max(theirs, key=lambda one: len(one.history)))
         if ours:
