@@ -168,9 +168,12 @@ def test_damaged_and_missing_files(arrays: Weights, tmp_path: Path) -> None:
     assert np.array_equal(imagenet_weights.read(whole)["conv1/kernel"], stem["conv1/kernel"])
     (tmp_path / "no.tgz").write_bytes(b"no archive")
     (tmp_path / "cut.tgz").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    flipped = bytearray(whole.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (tmp_path / "flipped.tgz").write_bytes(flipped)
     write_package(tmp_path / "int8.tgz", stem, dtype="uint8")
     write_package(tmp_path / "other.tgz", stem, name="package/other.json")
-    for name in ("no", "cut", "int8", "other"):
+    for name in ("no", "cut", "flipped", "int8", "other"):
         with pytest.raises(ModelError, match=r"no package of a TensorFlow\.js layers model, or is damaged"):
             imagenet_weights.read(tmp_path / f"{name}.tgz")
     with pytest.raises(ModelError, match=r"does not exist: it is https://registry\.npmjs\.org/"):

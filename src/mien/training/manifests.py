@@ -20,8 +20,6 @@ EXPORTED = {
 }
 """Teachers that were files, by sha256: int8 exports of runs that were packaged once, and weights kept here."""
 
-NETWORK = ("model", "pretrained")  # settings that a command had better not change
-
 
 def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
     """An entry for each run that was measured on all of PublicTest, the most accurate first."""
@@ -32,12 +30,12 @@ def manifest(records: Sequence[Record]) -> list[dict[str, Any]]:
 def command(record: Record, checkpoints: Mapping[str, str]) -> str:
     """The command that makes the run again; `checkpoints` are runs by the sha256 of their weights, for teachers.
 
-    It names the shipped recipe with the fewest settings to change, of the same network where there is one and else with
-    the same start; `results.origin` says which one the run followed.
+    It names the shipped recipe with the fewest settings to change, of the same network where there is one;
+    `results.origin` says which one the run followed.
     """
     about, settings = record.about, recipes.from_dict(record.about["recipe"], source=record.name).to_dict()
     changes = {name: _changes(name, settings) for name in recipes.names()}
-    base = min(changes, key=lambda name: (*(key in changes[name] for key in NETWORK), len(changes[name]), name))
+    base = min(changes, key=lambda name: ("model" in changes[name], len(changes[name]), name))
     words = ["mien", "distill" if about.get("teachers") else "train", base]
     if start := about.get("start"):
         words += ["--from", f"runs/{start['source'].removesuffix('.safetensors')}"]  # the run whose weights they are
@@ -53,7 +51,10 @@ def command(record: Record, checkpoints: Mapping[str, str]) -> str:
 def _changes(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are not the shipped recipe's."""
     planned = transfer.settle(recipes.read(name)).to_dict()
-    return {key: value for key, value in settings.items() if planned[key] != value}
+    changes = {key: value for key, value in settings.items() if planned[key] != value}
+    if "pretrained" in changes:
+        changes.pop("layout", None)  # the start decides it
+    return changes
 
 
 def _entry(record: Record, checkpoints: Mapping[str, str]) -> dict[str, Any]:
